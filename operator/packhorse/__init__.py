@@ -1,0 +1,3 @@
+"""Azure Batch's application packages on any Kubernetes cluster."""
+
+__version__ = "0.1.0"
