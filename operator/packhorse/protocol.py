@@ -1,0 +1,198 @@
+"""What the operator and its nodes say to each other.
+
+A node opens one WebSocket to the node service and keeps it. Each text message is one JSON object whose ``type`` names
+one of the classes below. Besides, two plain requests serve the installation of packages, which also happens before
+there is a connection (in the init container): ``GET /v1/packages`` and ``POST /v1/downloads``.
+
+msgspec checks every message against its class, so neither side acts on half a message. It is used here in place of
+pydantic since the agent on a node has to stay small.
+"""
+
+from pathlib import PurePosixPath
+
+import msgspec
+
+PACKAGES_PATH = "/v1/packages"
+"""``GET``: the packages that this node's pool refers to, resolved now, as ``PoolPackages``; a ``Problem`` with 409."""
+
+DOWNLOADS_PATH = "/v1/downloads"
+"""``POST`` of a ``Package``: where to fetch it, as ``Download``; a ``Problem`` with 403, 404, 409 or 503."""
+
+CONNECT_PATH = "/v1/connect"
+"""``GET``: the WebSocket of messages."""
+
+AUDIENCE = "packhorse.dev/node-service"
+"""Audience of the token that a node shows: good for the node service, and for nothing else."""
+
+
+class Detail(msgspec.Struct, frozen=True, rename="camel"):
+    """One name and value that explain a problem further."""
+
+    name: str
+    value: str
+
+
+class Problem(msgspec.Struct, frozen=True, rename="camel"):
+    """Why something failed, in the form of Batch's ``failureInfo`` and node errors."""
+
+    code: str
+    message: str
+    details: tuple[Detail, ...] = ()
+    category: str = "ServerError"
+
+    @property
+    def cause(self) -> str:
+        """The message and every detail in one line, for conditions, events and logs."""
+        return "; ".join([self.message, *(f"{detail.name}: {detail.value}" for detail in self.details)])
+
+
+class Package(msgspec.Struct, frozen=True, rename="camel"):
+    """One version of an application, with the content that stood behind it when it was resolved.
+
+    Attributes:
+        application_id: As given by the user; its case is kept.
+        version: As given by the user; its case is kept.
+        sha256: Digest of the ZIP file, 64 lower-case hexadecimal digits.
+        size: Length of the ZIP file in bytes.
+    """
+
+    application_id: str
+    version: str
+    sha256: str
+    size: int
+
+    @property
+    def directory(self) -> PurePosixPath:
+        """Where its files lie below a node's root.
+
+        The digest is part of it: an updated package never passes for the old one, and a node keeps what earlier
+        deployments left (Batch has the time of activation there).
+        """
+        return PurePosixPath("applications", self.application_id.lower(), self.version.lower(), self.sha256)
+
+    @property
+    def reference(self) -> str:
+        """``id:version``, as Batch's errors name a package."""
+        return f"{self.application_id}:{self.version}"
+
+
+class PoolPackages(msgspec.Struct, frozen=True, rename="camel"):
+    """What a node has to install when it starts, and the variables that go with it."""
+
+    packages: tuple[Package, ...]
+    environment: dict[str, str]
+
+
+class Download(msgspec.Struct, frozen=True, rename="camel"):
+    """Leave to read one blob for some minutes.
+
+    Attributes:
+        url: With a signature, so never to be logged.
+        etag: What ``If-Match`` has to say, so that a blob replaced meanwhile is not fetched.
+        size: Length in bytes.
+    """
+
+    url: str
+    etag: str
+    size: int
+
+    def __repr__(self) -> str:
+        """Without the signature."""
+        return f"Download(url={self.url.partition('?')[0]!r}, etag={self.etag!r}, size={self.size})"
+
+
+# --- from the operator to a node ---------------------------------------------------------------------------------
+
+
+class RunTask(msgspec.Struct, frozen=True, tag="runTask", tag_field="type", rename="camel"):
+    """Run one attempt of a task.
+
+    Attributes:
+        uid: The Task object's uid; with ``attempt`` it names this run for ever.
+        attempt: Counts from 1; a node that is asked for an attempt it knows already does nothing.
+        environment: Every variable of section 4 of the contract and the task's own settings.
+        packages: The task's own packages, installed before the command line if they are not there.
+        max_wall_clock_time: Seconds until the task is ended, None for no limit.
+    """
+
+    uid: str
+    name: str
+    job_id: str
+    attempt: int
+    command_line: str
+    environment: dict[str, str]
+    packages: tuple[Package, ...] = ()
+    max_wall_clock_time: float | None = None
+
+
+class EndTask(msgspec.Struct, frozen=True, tag="endTask", tag_field="type", rename="camel"):
+    """End every process of an attempt: first SIGTERM, then after the grace period (seconds) SIGKILL."""
+
+    uid: str
+    attempt: int
+    grace_period: float = 10.0
+
+
+class TaskRecorded(msgspec.Struct, frozen=True, tag="taskRecorded", tag_field="type", rename="camel"):
+    """The result of this attempt is safe with the operator: the node need not report it again."""
+
+    uid: str
+    attempt: int
+
+
+ToNode = RunTask | EndTask | TaskRecorded
+
+# --- from a node to the operator ---------------------------------------------------------------------------------
+
+
+class TaskStarted(msgspec.Struct, frozen=True, tag="taskStarted", tag_field="type", rename="camel"):
+    """The command line runs; sent for attempts that had packages to install first."""
+
+    uid: str
+    attempt: int
+    start_time: str
+
+
+class TaskEnded(msgspec.Struct, frozen=True, tag="taskEnded", tag_field="type", rename="camel"):
+    """An attempt is over; repeated until it is recorded.
+
+    Attributes:
+        start_time: RFC 3339, UTC, microseconds.
+        exit_code: None where the command line was not started or its end was not seen.
+        problem: None after an exit code of 0.
+        stdout: The last lines, at most 2 KiB.
+        stderr: The same.
+        lost: The process vanished with its container, before it had an exit code: not the task's fault.
+    """
+
+    uid: str
+    attempt: int
+    start_time: str
+    end_time: str
+    exit_code: int | None = None
+    problem: Problem | None = None
+    stdout: str = ""
+    stderr: str = ""
+    lost: bool = False
+
+
+class RunningTask(msgspec.Struct, frozen=True, rename="camel"):
+    """An attempt that a node holds and whose result is not recorded yet."""
+
+    uid: str
+    attempt: int
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="type", rename="camel"):
+    """First message of a connection: what the node has and what it runs.
+
+    Attributes:
+        packages: The pool's packages as this node installed them at its start.
+        tasks: All attempts that it holds: the operator compares them with what it believes, and mends.
+    """
+
+    packages: tuple[Package, ...]
+    tasks: tuple[RunningTask, ...]
+
+
+FromNode = Hello | TaskStarted | TaskEnded
