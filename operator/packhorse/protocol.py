@@ -76,10 +76,22 @@ class Package(msgspec.Struct, frozen=True, rename="camel"):
         return f"{self.application_id}:{self.version}"
 
 
-class PoolPackages(msgspec.Struct, frozen=True, rename="camel"):
-    """What a node has to install when it starts, and the variables that go with it."""
+class VisiblePackage(msgspec.Struct, frozen=True, rename="camel"):
+    """A package that tasks on a node can see.
 
-    packages: tuple[Package, ...]
+    Attributes:
+        package: The package.
+        by_default: A reference without a version brought it.
+    """
+
+    package: Package
+    by_default: bool = False
+
+
+class PoolPackages(msgspec.Struct, frozen=True, rename="camel"):
+    """What a node has to install when it starts, and the variables of every process on it."""
+
+    packages: tuple[VisiblePackage, ...]
     environment: dict[str, str]
 
 
@@ -191,7 +203,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="type", rename="
         tasks: All attempts that it holds: the operator compares them with what it believes, and mends.
     """
 
-    packages: tuple[Package, ...]
+    packages: tuple[VisiblePackage, ...]
     tasks: tuple[RunningTask, ...]
 
 

@@ -2,8 +2,8 @@
 
 Batch's ids keep the case they were given and ignore it in comparisons. The name of an object is derived from its id, so
 that Kubernetes itself refuses a second ``BLENDER`` beside ``blender``. The rules for ids and versions are those of
-``Microsoft.Batch/batchAccounts/applications`` (ARM): ``^[a-zA-Z0-9_-]+$`` and ``^[a-zA-Z0-9_-][a-zA-Z0-9_.-]*$``, at most
-64 characters.
+``Microsoft.Batch/batchAccounts/applications`` (ARM): ``^[a-zA-Z0-9_-]+$`` and ``^[a-zA-Z0-9_-][a-zA-Z0-9_.-]*$``, each
+at most 64 characters.
 """
 
 import re

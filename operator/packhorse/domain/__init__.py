@@ -1,0 +1,1 @@
+"""Decisions, as pure functions: what was observed goes in, what shall be comes out. No I/O, no clock of its own."""

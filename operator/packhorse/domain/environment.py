@@ -1,0 +1,123 @@
+"""The variables that a task finds its applications by, and Batch's general ones.
+
+Batch's documents name the variables in several ways, by platform and by age. All of them are set, so that a command
+line copied from any of them works. The rules of flattening are those of "Deploy applications to compute nodes with
+Batch application packages": periods, hyphens and number signs become underscores.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from packhorse.protocol import Package, VisiblePackage
+
+PREFIX = "AZ_BATCH_APP_PACKAGE_"
+NODE_ROOT = PurePosixPath("/mnt/batch/tasks")
+"""Where a node's packages and tasks lie, in its containers; as on Batch's own Linux nodes."""
+
+
+class CollisionError(ValueError):
+    """Two packages want the same variable; the message names both."""
+
+
+def flatten(text: str) -> str:
+    """``text`` as part of a variable's name on Linux."""
+    return re.sub(r"[.#-]", "_", text)
+
+
+def package_variables(
+    visible: Sequence[VisiblePackage], defaults: Mapping[str, str], root: PurePosixPath = NODE_ROOT
+) -> dict[str, str]:
+    """All variables of all visible packages; each value is the directory of the package's files.
+
+    Args:
+        visible: The packages; the same content twice counts once.
+        defaults: Default version by application id, both in lower case.
+        root: The node's root directory.
+
+    Raises:
+        CollisionError: Two different packages flatten to one name.
+    """
+    owners: dict[str, Package] = {}
+    for package, name in _names(visible, defaults):
+        owner = owners.setdefault(name, package)
+        if owner.directory != package.directory:
+            raise CollisionError(
+                f"the packages {owner.reference} and {package.reference} would both set {name};"
+                " refer to one of them only, or give one application or version another name"
+            )
+    return {name: str(root / package.directory) for name, package in owners.items()}
+
+
+def _names(visible: Sequence[VisiblePackage], defaults: Mapping[str, str]) -> Iterator[tuple[Package, str]]:
+    for item in visible:
+        for name in _versioned_names(item.package):
+            yield item.package, name
+    for application in dict.fromkeys(item.package.application_id.lower() for item in visible):
+        own = [item for item in visible if item.package.application_id.lower() == application]
+        chosen = _unversioned(own, defaults.get(application))
+        if chosen is not None:
+            for application_id in _cases(chosen.application_id):
+                yield chosen, PREFIX + flatten(application_id)
+
+
+def _versioned_names(package: Package) -> Iterator[str]:
+    for application_id in _cases(package.application_id):
+        for version in _cases(package.version):
+            yield PREFIX + flatten(f"{application_id}_{version}")
+            yield f"{PREFIX}{application_id}#{version}"
+
+
+def _cases(text: str) -> Iterable[str]:
+    return dict.fromkeys((text, text.lower(), text.upper()))
+
+
+def _unversioned(own: Sequence[VisiblePackage], default: str | None) -> Package | None:
+    """The package that the name without a version stands for, among those of one application.
+
+    The default version if it is visible, else the one that a reference without a version brought, else the only one.
+    """
+    for item in own:
+        if default is not None and item.package.version.lower() == default:
+            return item.package
+    for item in own:
+        if item.by_default:
+            return item.package
+    only = {item.package.directory: item.package for item in own}
+    return next(iter(only.values())) if len(only) == 1 else None
+
+
+def node_variables(pool: str, node: str, root: PurePosixPath = NODE_ROOT) -> dict[str, str]:
+    """Batch's variables that are the same for every process on a node."""
+    return {
+        "AZ_BATCH_ROOT_DIR": str(root),
+        "AZ_BATCH_NODE_ROOT_DIR": str(root),
+        "AZ_BATCH_NODE_SHARED_DIR": str(root / "shared"),
+        "AZ_BATCH_NODE_STARTUP_DIR": str(root / "startup"),
+        "AZ_BATCH_NODE_STARTUP_WORKING_DIR": str(root / "startup" / "wd"),
+        "AZ_BATCH_NODE_MOUNTS_DIR": str(root / "fsmounts"),
+        "AZ_BATCH_NODE_ID": node,
+        "AZ_BATCH_NODE_IS_DEDICATED": "true",
+        "AZ_BATCH_POOL_ID": pool,
+    }
+
+
+def task_directory(job_id: str, name: str) -> PurePosixPath:
+    """A task's directory below its node's root, as Batch lays it out."""
+    return PurePosixPath("workitems", job_id, "job-1", name)
+
+
+def task_variables(
+    *, account: str, job_id: str, name: str, attempt: int, root: PurePosixPath = NODE_ROOT
+) -> dict[str, str]:
+    """Batch's variables of one attempt of a task; ``account`` is the namespace. ``AZ_BATCH_TASK_ATTEMPT`` is ours."""
+    directory = root / task_directory(job_id, name)
+    return {
+        "AZ_BATCH_ACCOUNT_NAME": account,
+        "AZ_BATCH_JOB_ID": job_id,
+        "AZ_BATCH_TASK_ID": name,
+        "AZ_BATCH_TASK_DIR": str(directory),
+        "AZ_BATCH_TASK_WORKING_DIR": str(directory / "wd"),
+        "AZ_BATCH_TASK_ATTEMPT": str(attempt),
+        "HOME": str(directory / "wd"),
+    }
