@@ -1,0 +1,130 @@
+"""Judging a package as a whole, without unpacking it to disk."""
+
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from packhorse.archive.contents import read_contents
+from packhorse.archive.end import End, ReadAt, find_end
+from packhorse.archive.entries import Entry, Kind, check_layout, read_entries
+from packhorse.archive.errors import ArchiveError
+from packhorse.archive.limits import Limits, Summary
+from packhorse.archive.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A package that was found good.
+
+    Attributes:
+        entries: Sorted by offset; folders may or may not be among them.
+        folders: Paths of all folders, each after the one that it is in.
+        targets: Where each symbolic link points to, by its path.
+        summary: How much it is.
+    """
+
+    entries: list[Entry]
+    folders: list[str]
+    targets: dict[str, str]
+    summary: Summary
+
+
+def inspect(file: BinaryIO, limits: Limits | None = None, *, unpack: bool = False) -> Summary:
+    """Judge a ZIP file by the rules for packages.
+
+    Args:
+        file: Seekable. It is read at its end, and then from its beginning on, some bytes an entry: over a network, put
+            a buffer in between. Memory is bounded by ``limits``: about 500 bytes an entry.
+        limits: How much it may hold; the default limits if None.
+        unpack: Also unpack every file, and throw the result away: this finds damaged data and false sizes as well, at
+            the cost of as much CPU time as unpacking takes.
+
+    Raises:
+        ArchiveError: It is damaged, or not fit for a package.
+        OSError: It cannot be read.
+    """
+
+    def read_at(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        return _read_fully(file, length)
+
+    contents = judge(read_at, file.seek(0, os.SEEK_END), limits or Limits())
+    if unpack:
+        for entry in contents.entries:
+            for _ in read_contents(read_at, entry):
+                pass
+    return contents.summary
+
+
+def _read_fully(file: BinaryIO, length: int) -> bytes:
+    data = file.read(length)
+    while 0 < len(data) < length:
+        more = file.read(length - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def judge(read_at: ReadAt, file_size: int, limits: Limits) -> Contents:
+    """Read the directory of a ZIP file and judge it, all its headers, and its symbolic links.
+
+    Raises:
+        ArchiveError: It is damaged, or not fit for a package.
+    """
+    end = find_end(read_at, file_size)
+    _check_directory_size(end, limits)
+    tree = Tree(limits)
+    entries: list[Entry] = []
+    total = 0
+    for entry in read_entries(read_at, end):
+        tree.add(entry.name, entry.kind)
+        total += entry.size
+        _check_sizes(entry, total, file_size, limits)
+        entries.append(entry)
+    check_layout(read_at, entries, end)
+    targets: dict[str, str] = {}
+    for entry in entries:
+        if entry.kind is Kind.LINK:
+            targets[entry.name] = _read_target(read_at, entry, limits)
+            tree.add_target(entry.name, targets[entry.name])
+    tree.check_links()
+    files = sum(entry.kind is not Kind.FOLDER for entry in entries)
+    return Contents(entries, tree.folders, targets, Summary(files, total))
+
+
+def _check_directory_size(end: End, limits: Limits) -> None:
+    # Before anything is read: what the end record claims bounds what follows.
+    if end.entries > limits.files:
+        raise ArchiveError(
+            f"holds {end.entries} entries, the limit is {limits.files}", remedy="Pack fewer, or have the limit raised."
+        )
+    if end.size > limits.directory_size:
+        raise ArchiveError(
+            f"has a central directory of {end.size} bytes, the limit is {limits.directory_size}",
+            remedy="Pack fewer files, or have the limit raised.",
+        )
+
+
+def _check_sizes(entry: Entry, total: int, file_size: int, limits: Limits) -> None:
+    remedy = "Pack less, or have the limit raised."
+    if entry.size > limits.file_size:
+        reason = f"is {entry.size} bytes long unpacked, the limit is {limits.file_size}"
+        raise ArchiveError(reason, entry=entry.name, remedy=remedy)
+    if total > limits.total_size:
+        raise ArchiveError(f"holds more than {limits.total_size} bytes unpacked, the limit", remedy=remedy)
+    if total > limits.ratio * file_size:
+        raise ArchiveError(
+            f"grows to more than {limits.ratio} times its size, the limit; it may be meant to fill the disk",
+            remedy=remedy,
+        )
+
+
+def _read_target(read_at: ReadAt, entry: Entry, limits: Limits) -> str:
+    if entry.size > limits.path_length:
+        raise ArchiveError("is a symbolic link to a path beyond the limit", entry=entry.name, remedy="Shorten it.")
+    target = b"".join(read_contents(read_at, entry))
+    try:
+        return target.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ArchiveError("is a symbolic link to a path that is not valid UTF-8", entry=entry.name) from None
