@@ -1,0 +1,95 @@
+"""A work queue in the manner of Kubernetes' own controllers: keys, not events.
+
+A key that is added twice before it is worked on is worked on once; the same key is never worked on twice at a time; a
+failure is tried again later and later, with jitter, up to a limit, for as long as the key exists.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+_log = logging.getLogger(__name__)
+
+FIRST_DELAY = 0.2
+LONGEST_DELAY = 60.0
+
+
+class WorkQueue(Generic[K]):
+    """Keys to reconcile.
+
+    Args:
+        name: For the log.
+        handler: Reconciles one key. It may return seconds after which to look again.
+        workers: How many keys are worked on at once.
+    """
+
+    def __init__(self, name: str, handler: Callable[[K], Awaitable[float | None]], workers: int = 4) -> None:
+        self._name = name
+        self._handler = handler
+        self._workers = workers
+        self._ready: dict[K, None] = {}
+        self._active: set[K] = set()
+        self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._failures: dict[K, int] = {}
+        self._wake = asyncio.Event()
+
+    def add(self, key: K, delay: float = 0.0) -> None:
+        """Reconcile a key, now or after some seconds; the earlier of two wishes wins."""
+        timer = self._timers.get(key)
+        if delay > 0:
+            if key in self._ready:
+                return
+            loop = asyncio.get_running_loop()
+            if timer is None or timer.when() > loop.time() + delay:
+                if timer is not None:
+                    timer.cancel()
+                self._timers[key] = loop.call_later(delay, self.add, key)
+            return
+        if timer is not None:
+            timer.cancel()
+            del self._timers[key]
+        self._ready[key] = None
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._workers):
+                    group.create_task(self._work())
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+
+    async def _work(self) -> None:
+        while True:
+            key = next((key for key in self._ready if key not in self._active), None)
+            if key is None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            del self._ready[key]
+            self._active.add(key)
+            try:
+                await self._handle(key)
+            finally:
+                self._active.discard(key)
+                self._wake.set()
+
+    async def _handle(self, key: K) -> None:
+        try:
+            again = await self._handler(key)
+        except Exception as error:
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (failures - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
+            _log.warning("%s %s: try %d failed, next in %.1f s: %s", self._name, key, failures, delay, error)
+            _log.debug("%s %s", self._name, key, exc_info=True)
+            self.add(key, delay)
+        else:
+            self._failures.pop(key, None)
+            if again is not None:
+                self.add(key, again)

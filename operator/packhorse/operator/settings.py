@@ -1,0 +1,67 @@
+"""What the operator is told by its environment, as the chart sets it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class SettingsError(ValueError):
+    """The environment lacks something or makes no sense; the message names the variable."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The operator's settings.
+
+    Attributes:
+        namespace: Where the operator itself runs.
+        instance: Name of its pod, for events.
+        image: Its own image, which nodes run the agent from.
+        pull_policy: Of that image, for nodes.
+        node_service: ``host:port`` by which nodes reach the node service.
+        watch_namespaces: Namespaces to serve; none means all.
+        storage_secret: Secret of the linked account in the operator's namespace; empty where none is linked.
+        storage_container: The account's container for packages.
+        embedded_storage: ``host:port`` of the embedded Azurite; empty where there is none.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+        node_port: Port that the node service listens on.
+        health_port: Port for liveness and readiness.
+    """
+
+    namespace: str
+    instance: str
+    image: str
+    node_service: str
+    pull_policy: str = "IfNotPresent"
+    watch_namespaces: tuple[str, ...] = ()
+    storage_secret: str = ""
+    storage_container: str = "packhorse"
+    embedded_storage: str = ""
+    log_level: str = "INFO"
+    node_port: int = 8443
+    health_port: int = 8080
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read the ``PACKHORSE_`` variables. Raises SettingsError."""
+        given = os.environ if environment is None else environment
+
+        def required(name: str) -> str:
+            value = given.get(f"PACKHORSE_{name}", "")
+            if not value:
+                raise SettingsError(f"the environment variable PACKHORSE_{name} is not set; the chart sets it")
+            return value
+
+        namespaces = given.get("PACKHORSE_WATCH_NAMESPACES", "").split(",")
+        return cls(
+            namespace=required("NAMESPACE"),
+            instance=given.get("PACKHORSE_POD", "packhorse-operator"),
+            image=required("IMAGE"),
+            node_service=required("NODE_SERVICE"),
+            pull_policy=given.get("PACKHORSE_IMAGE_PULL_POLICY") or cls.pull_policy,
+            watch_namespaces=tuple(name.strip() for name in namespaces if name.strip()),
+            storage_secret=given.get("PACKHORSE_STORAGE_SECRET", ""),
+            storage_container=given.get("PACKHORSE_STORAGE_CONTAINER") or cls.storage_container,
+            embedded_storage=given.get("PACKHORSE_EMBEDDED_STORAGE", ""),
+            log_level=(given.get("PACKHORSE_LOG_LEVEL") or cls.log_level).upper(),
+        )

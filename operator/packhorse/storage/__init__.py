@@ -1,0 +1,1 @@
+"""The linked storage account: the one place that holds its credential."""
