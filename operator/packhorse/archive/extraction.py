@@ -3,7 +3,7 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +19,14 @@ FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def extract(path: Path, destination: Path, limits: Limits | None = None, threads: int | None = None) -> Summary:
+def extract(
+    path: Path,
+    destination: Path,
+    limits: Limits | None = None,
+    threads: int | None = None,
+    *,
+    before_writing: Callable[[Summary], None] | None = None,
+) -> Summary:
     """Unpack a package into a new folder.
 
     Everybody may read what it holds, and nobody but its owner may write it. What is executable for somebody becomes
@@ -31,6 +38,7 @@ def extract(path: Path, destination: Path, limits: Limits | None = None, threads
         destination: The folder to create; the one that it is in has to be there. After a failure it is gone.
         limits: How much the package may hold; the default limits if None.
         threads: How many files are unpacked at a time; by default one for each processor, at most 4.
+        before_writing: Called when the package was found good, with what is going to be written; may raise.
 
     Raises:
         ArchiveError: The package is damaged, or not fit to be one.
@@ -44,6 +52,8 @@ def extract(path: Path, destination: Path, limits: Limits | None = None, threads
             return os.pread(source, length, offset)
 
         contents = judge(read_at, os.fstat(source).st_size, limits or Limits())
+        if before_writing is not None:
+            before_writing(contents.summary)
         # Nobody else looks into the folder before it is complete.
         destination.mkdir(mode=0o700)
         try:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from packhorse.archive.entries import Kind
-from packhorse.archive.errors import ArchiveError
+from packhorse.archive.errors import ArchiveError, shown
 from packhorse.archive.limits import Limits
 from packhorse.archive.names import DRIVE, fold, split_name
 
@@ -118,17 +118,15 @@ class Tree:
 
 def _clash(name: str, there: tuple[str, _Node]) -> ArchiveError:
     other, node = there
+    if name == other and node is _Node.IMPLIED_FOLDER:
+        return ArchiveError("is there as a file, and as a folder with other entries in it", entry=name)
     if name == other:
         return ArchiveError("is there twice", entry=name)
-    if len(fold(name)) == len(fold(other)):
-        return ArchiveError(
-            f"has the same name as '{other}' on systems that ignore letter case", entry=name, remedy="Rename one."
-        )
+    case = "which is the same on systems that ignore letter case"
+    if fold(name) == fold(other):
+        return ArchiveError(f"is also there as {shown(other)}, {case}", entry=name, remedy="Rename one.")
     if not name.startswith(other):
-        return ArchiveError(
-            f"is in a folder that is also spelled '{other}', which is the same on systems that ignore letter case",
-            entry=name,
-            remedy="Rename one.",
-        )
+        reason = f"is in a folder that is also spelled {shown(other)}, {case}"
+        return ArchiveError(reason, entry=name, remedy="Rename one.")
     what = "symbolic link" if node is _Node.LINK else "file"
-    return ArchiveError(f"is in a folder that is also there as a {what}, '{other}'", entry=name)
+    return ArchiveError(f"is in a folder that is also there as a {what}, {shown(other)}", entry=name)
