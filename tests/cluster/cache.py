@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from tests.cluster.command import held_locks
 from tests.cluster.progress import say
 
 _KEY = 16  # hexadecimal digits of a key: 64 bits
@@ -68,7 +69,7 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock that other processes respect; it ends with the process, however that ends."""
+        """Hold a lock that other processes respect; it ends with this process and what it runs, however they end."""
         path = self.root / "lock" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
@@ -82,7 +83,11 @@ class Cache:
             file.truncate()
             file.write(str(os.getpid()))
             file.flush()
-            yield
+            held_locks.add(file.fileno())
+            try:
+                yield
+            finally:
+                held_locks.remove(file.fileno())
 
     @contextlib.contextmanager
     def publish(self, target: Path) -> Iterator[Path]:

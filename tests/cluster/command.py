@@ -5,6 +5,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+# Locks that this process holds, by descriptor. The programs that it runs hold them as well: if it is killed, the next one
+# waits for their end instead of working in the same files.
+held_locks: set[int] = set()
+
 _SHOWN = 2000  # characters of a failed program's output: the end of it tells the cause
 
 
@@ -51,14 +55,14 @@ def run(
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("w") as out:
                 done = subprocess.run(
-                    words, env=environment(env), cwd=cwd, input=stdin, timeout=timeout, stdout=out,
-                    stderr=subprocess.STDOUT, text=True, check=False,
+                    words, env=environment(env), cwd=cwd, input=stdin or "", timeout=timeout, stdout=out,
+                    stderr=subprocess.STDOUT, text=True, check=False, pass_fds=tuple(held_locks),
                 )  # fmt: skip
             output, errors = "", log.read_text(errors="replace")
         else:
             done = subprocess.run(
                 words, env=environment(env), cwd=cwd, input=stdin or "", timeout=timeout, capture_output=True,
-                text=True, errors="replace", check=False,
+                text=True, errors="replace", check=False, pass_fds=tuple(held_locks),
             )  # fmt: skip
             output, errors = done.stdout, done.stderr or done.stdout
     except FileNotFoundError as error:

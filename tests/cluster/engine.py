@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.cluster import debian
+from tests.cluster import apt
 from tests.cluster.cache import Cache, content_key, remove
 from tests.cluster.command import ClusterError, CommandError, environment, run, succeeds
 from tests.cluster.progress import say
@@ -48,7 +48,15 @@ class Engine:
         log: Path | None = None,
     ) -> str:
         """Run one of Docker's commands and return what it prints, without the last line's end."""
-        return run(["docker", *args], env={**self.env, **(env or {})}, stdin=stdin, timeout=timeout, log=log).rstrip("\n")
+        return run(["docker", *args], env={**self.env, **(env or {})}, stdin=stdin, timeout=timeout, log=log).rstrip(
+            "\n"
+        )
+
+    def build(self, *args: str | Path, stdin: str | None = None, log: Path | None = None) -> None:
+        """Run `docker build`, with BuildKit where the client has it and with Docker's classic builder otherwise."""
+        buildkit = succeeds(["docker", "buildx", "version"], env=self.env, timeout=20)
+        env = {"DOCKER_BUILDKIT": "1" if buildkit else "0"}
+        self.docker("build", "--quiet", "--network", "host", *args, env=env, stdin=stdin, log=log)
 
     def has_image(self, name: str) -> bool:
         """Whether the engine holds an image of this name."""
@@ -90,12 +98,12 @@ def ensure(cache: Cache) -> Engine:
         if named := os.environ.get("DOCKER_HOST"):
             say(f"DOCKER_HOST={named} does not answer.")
         if not (shutil.which("dockerd") and os.geteuid() == 0):
-            if not debian.can_install():
+            if not apt.can_install():
                 raise ClusterError(
                     "No Docker engine answers. Start Docker (or set DOCKER_HOST to one that runs), or run this as root "
                     "on Debian, where Debian's own is installed and started."
                 )
-            debian.install(
+            apt.install(
                 cache, {"docker.io": "dockerd", "iptables": "iptables"}, "A test cluster where no Docker engine answers"
             )
             if engine := find(cache):  # where systemd runs, installing it has started it
