@@ -1,0 +1,162 @@
+"""What pods may do to their machine, and what the operator and users may do to the cluster."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.chart.rendering import MANIFESTS, Object, find, keys, kustomize, pod_templates, render
+
+RENDERINGS = {
+    "default": {},
+    "namespaces": {"watchNamespaces": ["render", "genomics"]},
+    "linked": {"azurite": {"enabled": False}, "storage": {"existingSecret": "storage-account"}},
+}
+KINDS = {"applications", "applicationpackages", "pools", "tasks"}
+
+
+def rules(objects: list[Object], *kinds: str) -> Iterator[tuple[Object, dict[str, Any]]]:
+    for item in objects:
+        if item["kind"] in kinds:
+            for rule in item["rules"]:
+                yield item, rule
+
+
+@pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS.keys())
+def test_pods_keep_to_the_restricted_standard(values: dict[str, Any]) -> None:
+    templates = [*pod_templates(render(values)), *pod_templates(kustomize(MANIFESTS / "install"))]
+    assert templates
+    for _, pod in templates:
+        spec = pod["spec"]
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["runAsGroup"] == 65532
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        kinds = {kind for volume in spec["volumes"] for kind in volume if kind != "name"}
+        assert kinds <= {"emptyDir", "persistentVolumeClaim", "secret"}
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert all("hostPort" not in port for port in container["ports"])
+            assert container["resources"]["limits"]["memory"]
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+            assert {"livenessProbe", "readinessProbe", "startupProbe"} <= container.keys()
+
+
+def test_only_the_operator_has_a_token() -> None:
+    templates = dict(pod_templates(render()))
+    assert templates["packhorse-azurite"]["spec"]["automountServiceAccountToken"] is False
+    assert "serviceAccountName" not in templates["packhorse-azurite"]["spec"]
+    assert templates["packhorse-operator"]["spec"]["serviceAccountName"] == "packhorse-operator"
+
+
+@pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS.keys())
+def test_no_wildcards_and_no_way_to_more_rights(values: dict[str, Any]) -> None:
+    for item, rule in rules(render(values), "Role", "ClusterRole"):
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], item["metadata"]["name"]
+        assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+        assert "nonResourceURLs" not in rule
+        assert not {"pods/exec", "pods/attach", "pods/ephemeralcontainers"} & set(rule["resources"])
+        assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
+
+
+@pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS.keys())
+def test_nobody_lists_secrets_and_the_operator_reads_those_of_its_own_namespace_alone(values: dict[str, Any]) -> None:
+    for item, rule in rules(render(values), "Role", "ClusterRole"):
+        if "secrets" in rule["resources"]:
+            assert not {"list", "watch"} & set(rule["verbs"])
+            own = item["metadata"]["name"] == "packhorse-operator-own-namespace"
+            assert item["metadata"].get("namespace") == "packhorse-system" if own else "get" not in rule["verbs"]
+
+
+def allowed(objects: list[Object], name: str) -> dict[str, set[str]]:
+    """The verbs of each resource in the roles of that name, which have to agree."""
+    verbs: dict[str, set[str]] = {}
+    for item, rule in rules(objects, "Role", "ClusterRole"):
+        if item["metadata"]["name"] == name:
+            for resource in rule["resources"]:
+                verbs.setdefault(resource, set()).update(rule["verbs"])
+    return verbs
+
+
+@pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS.keys())
+def test_rights_of_the_operator(values: dict[str, Any]) -> None:
+    read, status = {"get", "list", "watch"}, {"patch", "update"}
+    assert allowed(render(values), "packhorse-operator") == {
+        "applications": read | {"create", "patch"},
+        **{kind: read | {"patch"} for kind in KINDS - {"applications"}},
+        **{f"{kind}/status": status for kind in KINDS},
+        **{f"{kind}/finalizers": {"update"} for kind in KINDS},
+        "statefulsets": read | {"create", "patch", "delete"},
+        "pods": read | {"delete"},
+        "configmaps": {"get", "create", "patch", "delete"},
+        "secrets": {"create", "patch", "delete"},
+        "events": {"create", "patch"},
+    }
+    assert allowed(render(values), "packhorse-operator-tokenreviews") == {"tokenreviews": {"create"}}
+    assert allowed(render(values), "packhorse-operator-own-namespace") == {
+        "secrets": {"get", "create", "patch", "update"},
+        "leases": {"get", "create", "patch", "update"},
+    }
+
+
+def test_with_a_list_of_namespaces_the_operator_has_rights_in_these_alone() -> None:
+    objects = render({"watchNamespaces": ["render", "genomics"]})
+    served = [item for item in objects if item["metadata"]["name"] == "packhorse-operator"]
+    roles = {(item["kind"], item["metadata"]["namespace"]) for item in served if item["kind"].startswith("Role")}
+    assert roles == {(kind, space) for kind in ("Role", "RoleBinding") for space in ("render", "genomics")}
+    across = [item["metadata"]["name"] for item in objects if item["kind"] == "ClusterRoleBinding"]
+    assert across == ["packhorse-operator-tokenreviews"]
+    assert ("ClusterRole", "packhorse-operator") not in keys(objects)
+
+
+@pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS.keys())
+def test_bindings_name_roles_and_accounts_that_are_there(values: dict[str, Any]) -> None:
+    objects = render(values)
+    bindings = [item for item in objects if item["kind"].endswith("RoleBinding")]
+    assert bindings
+    for item in bindings:
+        find(
+            [other for other in objects if other["metadata"].get("namespace") == item["metadata"].get("namespace")],
+            item["roleRef"]["kind"],
+            item["roleRef"]["name"],
+        )
+        account = {"kind": "ServiceAccount", "name": "packhorse-operator", "namespace": "packhorse-system"}
+        assert item["subjects"] == [account]
+
+
+def test_rights_of_users() -> None:
+    objects = render()
+    view, edit = (find(objects, "ClusterRole", f"packhorse-{name}") for name in ("view", "edit"))
+    to = "rbac.authorization.k8s.io/aggregate-to-"
+    assert {label.removeprefix(to) for label in view["metadata"]["labels"] if label.startswith(to)} == {
+        "view",
+        "edit",
+        "admin",
+    }
+    assert {label.removeprefix(to) for label in edit["metadata"]["labels"] if label.startswith(to)} == {"edit", "admin"}
+    read, write = {"get", "list", "watch"}, {"create", "update", "patch", "delete", "deletecollection"}
+    assert allowed(objects, "packhorse-view") == dict.fromkeys(KINDS | {"pools/scale"}, read)
+    assert allowed(objects, "packhorse-edit") == dict.fromkeys(KINDS, write) | {"pools/scale": {"update", "patch"}}
+
+
+def test_users_rights_can_stay_out_of_the_clusters_roles() -> None:
+    for item in render({"rbac": {"aggregateClusterRoles": False}}):
+        labels = item["metadata"].get("labels", {})
+        assert not [label for label in labels if label.startswith("rbac.authorization.k8s.io/")]
+
+
+def test_uploaders_reach_the_embedded_storage_account_and_nothing_else() -> None:
+    role = find(render(), "Role", "packhorse-uploader")
+    assert role["metadata"]["namespace"] == "packhorse-system"
+    assert role["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["services/proxy"],
+            "resourceNames": ["https:packhorse-azurite:10000"],
+            "verbs": ["get", "update"],
+        }
+    ]
