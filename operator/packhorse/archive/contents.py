@@ -14,7 +14,7 @@ CHUNK_OUT = 1 << 20
 
 
 def read_contents(read_at: ReadAt, entry: Entry) -> Iterator[bytes]:
-    """Yield an entry's data, unpacked, never more than the directory promised.
+    """Yield an entry's data, unpacked, in pieces that are never empty, and never more than the directory promised.
 
     Raises:
         ArchiveError: The data are damaged, or their size or checksum is not the promised one. It comes after the last
@@ -26,8 +26,9 @@ def read_contents(read_at: ReadAt, entry: Entry) -> Iterator[bytes]:
         size += len(piece)
         if size > entry.size:
             raise ArchiveError(f"holds more than the {entry.size} bytes that it claims", entry=entry.name)
-        crc = isal_zlib.crc32(piece, crc)
-        yield piece
+        if piece:
+            crc = isal_zlib.crc32(piece, crc)
+            yield piece
     if size != entry.size:
         raise ArchiveError(f"holds {size} bytes and claims {entry.size}", entry=entry.name)
     if crc != entry.crc:
