@@ -37,6 +37,7 @@ class Pod:
     """What we need to know of a pod that is a node.
 
     Attributes:
+        owner_uid: Uid of the StatefulSet that controls it; empty where none does.
         ordinal: The number at the end of its name.
         revision: Which version of the pool's template it was made from.
         install: How far its installation is; FAILED also while it is tried again after a failure.
@@ -47,6 +48,7 @@ class Pod:
     namespace: str
     name: str
     uid: str
+    owner_uid: str
     pool: str
     ordinal: int
     revision: str
@@ -69,6 +71,7 @@ def observe_pod(raw: Mapping[str, Any]) -> Pod:
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
+        owner_uid=next((owner["uid"] for owner in metadata.get("ownerReferences", ()) if owner.get("controller")), ""),
         pool=labels.get(POOL_LABEL, ""),
         ordinal=int(ordinal.group(1)) if ordinal else 0,
         revision=labels.get("controller-revision-hash", ""),

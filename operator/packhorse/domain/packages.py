@@ -53,6 +53,8 @@ class Refused:
     message: str
 
 
+_USABLE = "pools and tasks can use this version"
+
 Seen = NotLinked | Unavailable | Missing | Blob | Content | Refused
 
 
@@ -84,6 +86,8 @@ def package_status(package: ApplicationPackage, seen: Seen, now: str) -> Applica
             return _status(package, kept, reason, message, now=now, linked=None)
         case Missing():
             return _status(package, gone, azure.BLOB_NOT_FOUND, _missing(package), now=now)
+        case Blob() if unchanged(package, seen):
+            return _status(package, kept, "Activated", _USABLE, now=now)
         case Blob():
             return _status(package, kept, "Verifying", "the blob is being read and verified", now=now)
         case Refused(message=message):
@@ -116,7 +120,7 @@ def _active(package: ApplicationPackage, content: Content, now: str) -> Applicat
         unpacked_size=content.unpacked_size,
         state=PackageState.ACTIVE,
     )
-    return _status(package, status, "Activated", "pools and tasks can use this version", now=now)
+    return _status(package, status, "Activated", _USABLE, now=now)
 
 
 def _status(

@@ -12,6 +12,7 @@ Sha256 = Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")]
 
 UPLOAD_ANNOTATION = "packhorse.dev/upload"
 """``requested``: give out leave to write this package's blob; a time: the upload ended then, look at it now."""
+UPLOAD_REQUESTED = "requested"
 
 
 class PackageState(StrEnum):
@@ -108,3 +109,8 @@ class ApplicationPackage(Resource):
     def active(self) -> bool:
         """Whether pools and tasks can use it."""
         return self.status.state is PackageState.ACTIVE and self.metadata.deletion_timestamp is None
+
+    @property
+    def upload_requested(self) -> bool:
+        """Whether somebody asks for leave to upload its blob, and has not ended the upload."""
+        return self.metadata.annotations.get(UPLOAD_ANNOTATION) == UPLOAD_REQUESTED

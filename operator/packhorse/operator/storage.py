@@ -1,4 +1,4 @@
-"""The linked storage account of this installation, read anew now and then, so that its key can be changed at any time."""
+"""The linked storage account of this installation, read anew now and then, so that its key can change at any time."""
 
 import tempfile
 import time

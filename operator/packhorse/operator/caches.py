@@ -1,0 +1,79 @@
+"""What the operator knows of the cluster: one cache a kind, and questions that several controllers ask."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from packhorse.cluster.cache import Cache, Key
+from packhorse.cluster.client import POD, STATEFUL_SET, Kind, kind_of
+from packhorse.domain.nodes import Pod, observe_pod
+from packhorse.domain.references import Catalog
+from packhorse.model import Application, ApplicationPackage, Pool, Task
+from packhorse.model.names import application_name
+from packhorse.model.pool import POOL_LABEL
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSet:
+    """What we need to know of a pool's StatefulSet.
+
+    Attributes:
+        pool_uid: Uid of the Pool that owns it; empty where none does.
+        revision: The template that a new node is made from.
+    """
+
+    uid: str
+    generation: int
+    pool_uid: str
+    revision: str
+
+
+def observe_stateful_set(raw: Mapping[str, Any]) -> NodeSet:
+    """Read a StatefulSet of the API server."""
+    owners = raw["metadata"].get("ownerReferences", ())
+    return NodeSet(
+        uid=raw["metadata"]["uid"],
+        generation=raw["metadata"].get("generation", 0),
+        pool_uid=next((owner["uid"] for owner in owners if owner["kind"] == Pool.kind and owner.get("controller")), ""),
+        revision=raw.get("status", {}).get("updateRevision", ""),
+    )
+
+
+class Caches:
+    """All caches; each holds only what the operator's namespaces have."""
+
+    def __init__(self) -> None:
+        self.applications = Cache(Application.model_validate)
+        self.packages = Cache(ApplicationPackage.model_validate)
+        self.pools = Cache(Pool.model_validate)
+        self.tasks = Cache(Task.model_validate)
+        self.pods = Cache(observe_pod)
+        self.node_sets = Cache(observe_stateful_set)
+
+    def watched(self) -> list[tuple[Kind, str, Cache[Any]]]:
+        """Each kind with the label selector that it is watched by and its cache, in the order to fill them."""
+        return [
+            (kind_of(Application), "", self.applications),
+            (kind_of(ApplicationPackage), "", self.packages),
+            (kind_of(Pool), "", self.pools),
+            (STATEFUL_SET, POOL_LABEL, self.node_sets),
+            (POD, POOL_LABEL, self.pods),
+            (kind_of(Task), "", self.tasks),
+        ]
+
+    def catalog(self, namespace: str) -> Catalog:
+        """The applications and packages of a namespace."""
+        return Catalog(self.applications.in_namespace(namespace), self.packages.in_namespace(namespace))
+
+    def packages_of(self, application: Key) -> list[ApplicationPackage]:
+        """All packages of an application."""
+        namespace, name = application
+        return [
+            package
+            for package in self.packages.in_namespace(namespace)
+            if application_name(package.spec.application_id) == name
+        ]
+
+    def nodes_of(self, pool: Key) -> list[Pod]:
+        """The pods that are the nodes of a pool."""
+        return [pod for pod in self.pods.in_namespace(pool[0]) if pod.pool == pool[1]]

@@ -1,0 +1,1 @@
+"""Reconcilers, one file a kind: observe, let the domain decide, carry it out."""
