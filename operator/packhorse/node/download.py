@@ -374,10 +374,11 @@ def _describe(error: Exception) -> str:
         return "the storage account's host name cannot be resolved"
     if isinstance(error, urllib3.exceptions.SSLError):
         return "the storage account's certificate is not trusted, or TLS failed"
-    if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
-        return "the storage account does not answer in time"
+    # Before timeouts, which urllib3 counts it among.
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return "no connection to the storage account"
+    if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
+        return "the storage account does not answer in time"
     return f"the connection broke off ({type(error).__name__})"
 
 
