@@ -87,6 +87,11 @@ def test_what_was_found_of_an_earlier_generation_does_not_count(kind: str, old: 
             {"unusableNodes": 1, "conditions": [condition("Ready", "False", "render-1: no")]},
             ("Degraded", "render-1: no"),
         ),
+        (
+            "Pool",
+            {"conditions": [condition("Ready", "False", "not ours", "Conflict")]},
+            ("Degraded", "not ours"),
+        ),
         ("Task", {"state": "running"}, ("Progressing", "running")),
         ("Task", {"state": "completed", "conditions": [condition("Complete", "True", "done")]}, ("Healthy", "done")),
         ("Task", {"state": "completed", "conditions": [condition("Failed", "True", "exit 1")]}, ("Degraded", "exit 1")),

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from packhorse.operator.secrets import AUTHORITY_SECRET
 from tests.unit.chart.rendering import MANIFESTS, Object, find, keys, kustomize, pod_templates, render
 
-RENDERINGS = {
+RENDERINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "namespaces": {"watchNamespaces": ["render", "genomics"]},
     "linked": {"azurite": {"enabled": False}, "storage": {"existingSecret": "storage-account"}},
+    "unlinked": {"azurite": {"enabled": False}},
 }
 KINDS = {"applications", "applicationpackages", "pools", "tasks"}
 
@@ -63,13 +65,18 @@ def test_no_wildcards_and_no_way_to_more_rights(values: dict[str, Any]) -> None:
         assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
 
 
-@pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS.keys())
-def test_nobody_lists_secrets_and_the_operator_reads_those_of_its_own_namespace_alone(values: dict[str, Any]) -> None:
-    for item, rule in rules(render(values), "Role", "ClusterRole"):
+@pytest.mark.parametrize(
+    ("rendering", "account"),
+    [("default", ["packhorse-azurite"]), ("linked", ["storage-account"]), ("unlinked", [])],
+)
+def test_nobody_lists_secrets_and_the_operator_reads_its_own_alone(rendering: str, account: list[str]) -> None:
+    readable = []
+    for item, rule in rules(render(RENDERINGS[rendering]), "Role", "ClusterRole"):
         if "secrets" in rule["resources"]:
             assert not {"list", "watch"} & set(rule["verbs"])
-            own = item["metadata"]["name"] == "packhorse-operator-own-namespace"
-            assert item["metadata"].get("namespace") == "packhorse-system" if own else "get" not in rule["verbs"]
+            if "get" in rule["verbs"]:
+                readable.append((item["metadata"].get("namespace"), rule["resourceNames"]))
+    assert readable == [("packhorse-system", [AUTHORITY_SECRET, *account])]
 
 
 def allowed(objects: list[Object], name: str) -> dict[str, set[str]]:
