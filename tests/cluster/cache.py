@@ -1,4 +1,4 @@
-"""What is costly to make is kept outside the checkout, named by what it is made of, and published whole or not at all."""
+"""What is costly to make is kept outside the checkout, named by what it is made of, published whole or not at all."""
 
 import contextlib
 import fcntl
@@ -25,8 +25,8 @@ def default_root(env: Mapping[str, str]) -> Path:
 def content_key(parts: Iterable[Path | str]) -> str:
     """The key of something made of these texts, files and folders; where the files lie does not count.
 
-    A folder counts with the names, execute bits and contents of the files in it, Python's caches apart. The order of the
-    parts counts.
+    A folder counts with the names, execute bits and contents of the files in it, Python's caches apart. The order of
+    the parts counts.
     """
     digest = hashlib.sha256()
 

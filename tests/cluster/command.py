@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Locks that this process holds, by descriptor. The programs that it runs hold them as well: if it is killed, the next one
-# waits for their end instead of working in the same files.
+# Locks that this process holds, by descriptor. The programs that it runs hold them as well: if it is killed, the next
+# one waits for their end instead of working in the same files.
 held_locks: set[int] = set()
 
 _SHOWN = 2000  # characters of a failed program's output: the end of it tells the cause

@@ -75,7 +75,7 @@ def lacks_sys_resource(status: str) -> bool:
 
 
 def find(cache: Cache) -> Engine | None:
-    """The engine to use if one answers now: our own where it runs (the cluster is there), DOCKER_HOST's, the default."""
+    """The engine to use if one answers now: our own (where it runs, our cluster is), DOCKER_HOST's, the default."""
     ours = OwnEngine(cache)
     candidates = [Engine(ours.host, own=True)]
     if (named := os.environ.get("DOCKER_HOST")) and named != ours.host:
@@ -122,8 +122,8 @@ def _answers(engine: Engine) -> bool:
 class OwnEngine:
     """Debian's dockerd with a socket, pid file and data folder of ours, apart from any other engine.
 
-    It outlives the process that starts it. Whatever an earlier one left behind (killed, or gone with the machine) is cleared
-    away or taken over.
+    It outlives the process that starts it. Whatever an earlier one left behind (killed, or gone with the machine) is
+    cleared away or taken over.
     """
 
     def __init__(self, cache: Cache) -> None:
@@ -135,6 +135,10 @@ class OwnEngine:
         self._pid_file = self._run / "docker.pid"
         self._exec_root = self._run / "exec"
         self.host = f"unix://{self._socket}"
+
+    def used(self) -> bool:
+        """Whether it was ever started."""
+        return (self._folder / "data").exists()
 
     def start(self) -> None:
         """Start it and wait until it answers.

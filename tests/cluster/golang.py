@@ -80,7 +80,8 @@ RUNC = Component(
     "runc", "github.com/opencontainers/runc", ("",), "runc", "-X main.version={number}", tags="seccomp", cgo=True
 )
 CNI_PLUGINS = Component(
-    "cni-plugins", _CNI, ("plugins/ipam/host-local", "plugins/main/loopback", "plugins/main/ptp", "plugins/meta/portmap"),
+    "cni-plugins", _CNI,
+    ("plugins/ipam/host-local", "plugins/main/loopback", "plugins/main/ptp", "plugins/meta/portmap"),
     "cni-plugins", f"-X {_CNI}/pkg/utils/buildversion.BuildVersion={{version}}",
 )  # fmt: skip
 CRI_TOOLS = Component(
@@ -154,8 +155,8 @@ def new_enough(go_version: str) -> bool:
 
 def _check_go() -> None:
     advice = (
-        "Install Go 1.26.3 or newer (https://go.dev/dl; from 1.21 on Go fetches that by itself) and put it on the PATH. "
-        "It builds the tools and the node image where they cannot be had ready-made."
+        "Install Go 1.26.3 or newer (https://go.dev/dl; from 1.21 on Go fetches that by itself) and put it on the "
+        "PATH. It builds the tools and the node image where they cannot be had ready-made."
     )
     if not shutil.which("go"):
         raise ClusterError(f"There is no Go here. {advice}")

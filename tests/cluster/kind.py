@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
-import os
 import time
 from pathlib import Path
 
+from tests.cluster import tools
 from tests.cluster.cache import Cache
 from tests.cluster.command import ClusterError, CommandError, run
 from tests.cluster.engine import Engine, lacks_sys_resource
@@ -14,6 +14,7 @@ from tests.cluster.progress import say
 WORKERS = 2
 _READY_TIMEOUT = 120.0  # seconds for all nodes to be ready, from a cold page cache
 _CLUSTER_LABEL = "io.x-k8s.kind.cluster"
+_ROLE_LABEL = "io.x-k8s.kind.role"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +24,30 @@ class Node:
     container: str  # its id
     name: str
     running: bool
+    control_plane: bool
 
 
 def nodes(engine: Engine, name: str) -> list[Node]:
     """The nodes of the cluster `name`, running or not, in the order of their names."""
+    form = f'{{{{.ID}}}} {{{{.Names}}}} {{{{.State}}}} {{{{.Label "{_ROLE_LABEL}"}}}}'
     lines = engine.docker(
-        "ps", "--all", "--no-trunc", "--filter", f"label={_CLUSTER_LABEL}={name}",
-        "--format", "{{.ID}} {{.Names}} {{.State}}", timeout=60,
-    ).splitlines()  # fmt: skip
-    found = [Node(container, node, state == "running") for container, node, state in (line.split() for line in lines)]
+        "ps", "--all", "--no-trunc", "--filter", f"label={_CLUSTER_LABEL}={name}", "--format", form, timeout=60
+    ).splitlines()
+    found = [
+        Node(container, node, state == "running", role == "control-plane")
+        for container, node, state, role in (line.split() for line in lines)
+    ]
     return sorted(found, key=lambda node: node.name)
+
+
+def schedulable(found: list[Node]) -> list[Node]:
+    """Those of a cluster's nodes that ordinary pods run on: its workers, or all if it has none."""
+    return [node for node in found if not node.control_plane] or found
+
+
+def kubeconfig_path(cache: Cache, name: str) -> Path:
+    """Where the kubeconfig of our cluster `name` is, or will be."""
+    return cache.root / ("kubeconfig" if name == "packhorse" else f"kubeconfig-{name}")
 
 
 def any_cluster(engine: Engine) -> bool:
@@ -68,13 +83,11 @@ class KindCluster:
     A record in the cache tells which clusters we made. No other is ever changed or removed.
     """
 
-    def __init__(self, cache: Cache, engine: Engine, name: str, kind: Path, kubectl: Path) -> None:
+    def __init__(self, cache: Cache, engine: Engine, name: str) -> None:
         self.name = name
-        self.kubeconfig = cache.root / ("kubeconfig" if name == "packhorse" else f"kubeconfig-{name}")
+        self.kubeconfig = kubeconfig_path(cache, name)
         self._cache = cache
         self._engine = engine
-        self._kind = kind
-        self._kubectl = kubectl
         self._record = cache.root / "clusters" / f"{name}.json"
 
     def healthy(self) -> bool:
@@ -116,13 +129,13 @@ class KindCluster:
         self._write_record("making")
         try:
             run(
-                [self._kind, "create", "cluster", "--name", self.name, "--image", image, "--config", "-",
+                [tools.kind(self._cache), "create", "cluster", "--name", self.name, "--image", image, "--config", "-",
                  "--kubeconfig", self.kubeconfig, "--wait", "120s"],
                 env=self._engine.env, stdin=config(self._engine), timeout=600,
             )  # fmt: skip
         except CommandError as error:
             raise ClusterError(f"kind could not make cluster {self.name}.\n{error}") from error
-        os.chmod(self.kubeconfig, 0o600)
+        self.kubeconfig.chmod(0o600)
         self._write_record("made")
         if not self._wait_ready():
             raise ClusterError(
@@ -150,8 +163,8 @@ class KindCluster:
         template = '{range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\\n"}{end}'
         try:
             states = run(
-                [self._kubectl, "--kubeconfig", self.kubeconfig, "--request-timeout=5s", "get", "nodes", "-o",
-                 f"jsonpath={template}"], timeout=10,
+                [tools.kubectl(self._cache), "--kubeconfig", self.kubeconfig, "--request-timeout=5s", "get", "nodes",
+                 "-o", f"jsonpath={template}"], timeout=10,
             )  # fmt: skip
         except CommandError:
             return 0  # an API server that does not answer has no ready node to show
@@ -167,10 +180,10 @@ class KindCluster:
 
     def _write_kubeconfig(self) -> None:
         run(
-            [self._kind, "export", "kubeconfig", "--name", self.name, "--kubeconfig", self.kubeconfig],
+            [tools.kind(self._cache), "export", "kubeconfig", "--name", self.name, "--kubeconfig", self.kubeconfig],
             env=self._engine.env, timeout=60,
         )  # fmt: skip
-        os.chmod(self.kubeconfig, 0o600)
+        self.kubeconfig.chmod(0o600)
 
     def _write_record(self, state: str) -> None:
         ids = [node.container for node in nodes(self._engine, self.name)]

@@ -1,7 +1,7 @@
 """Bringing images from the Docker engine to the nodes of a kind cluster: only what a node lacks is sent to it.
 
-`kind load` sends whole images to every node. Here an image is sent as an OCI layout from which the layers are left out that
-the node's containerd holds already, so a change in the topmost layer travels in a second.
+`kind load` sends whole images to every node. Here an image is sent as an OCI layout from which the layers are left out
+that the node's containerd holds already, so a change in the topmost layer travels in a second.
 """
 
 import concurrent.futures

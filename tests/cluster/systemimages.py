@@ -1,4 +1,4 @@
-"""The images that a Kubernetes cluster itself runs, and the release archive that `kind build node-image` takes them in."""
+"""The images that a Kubernetes cluster itself runs, in the release archive that `kind build node-image` takes."""
 
 import shutil
 from pathlib import Path
