@@ -10,8 +10,8 @@ from packhorse.model import Application
 
 def show_all(target: Target, form: Output | None) -> None:
     """Print the applications of a namespace."""
-    cluster = connect(target)
-    items = cluster.objects(APPLICATIONS)
+    with connect(target) as cluster:
+        items = cluster.objects(APPLICATIONS)
     if form in {Output.YAML, Output.JSON, Output.NAME}:
         print(output.objects(items, APPLICATIONS.singular, form))
         return

@@ -4,7 +4,7 @@ import contextlib
 import http
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -79,6 +79,10 @@ class Cluster:
         self.namespace = namespace
         self._pool = RESTClientObject(configuration).pool_manager
 
+    def close(self) -> None:
+        """Close the connections that are kept for further requests."""
+        self._pool.clear()
+
     def authorization(self) -> str | None:
         """The Authorization header's value, fresh where a plug-in makes it; None with a client certificate."""
         token = self.configuration.auth_settings().get("BearerToken")
@@ -142,7 +146,7 @@ class Cluster:
 
     def follow(
         self, kind: Kind, *, name: str = "", selector: str = "", deadline: float | None = None
-    ) -> Iterator[Change]:
+    ) -> Generator[Change]:
         """All objects first, as one change, then each change, until the deadline (of ``time.monotonic``).
 
         A connection that breaks is made again, with growing pauses, and what was missed meanwhile is found out.

@@ -1,7 +1,9 @@
 """From a kubeconfig to a cluster."""
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from kubernetes import config
@@ -15,12 +17,21 @@ _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _HINT = "Name a kubeconfig by --kubeconfig PATH or by the variable KUBECONFIG."
 
 
-def connect(target: Target) -> Cluster:
+@contextlib.contextmanager
+def connect(target: Target) -> Iterator[Cluster]:
     """Reach the cluster that kubectl would reach; inside a pod without a kubeconfig, that pod's own.
 
     Raises:
         CliError: There is no usable kubeconfig, or no such context.
     """
+    cluster = _cluster(target)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _cluster(target: Target) -> Cluster:
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings repeat what our errors say
     configuration = Configuration()
     paths = _kubeconfigs(target)

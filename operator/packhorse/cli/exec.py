@@ -72,6 +72,7 @@ class Exec:
     ) -> None:
         """Close the connection."""
         self._socket.close(timeout=1)
+        self._socket.shutdown()  # close() alone leaves it open after an error
 
     @property
     def ended(self) -> bool:

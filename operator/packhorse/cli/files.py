@@ -24,7 +24,7 @@ _CHECK = f'[ -e "$1" ] || exit {_NO_FILE}; [ -f "$1" ] || exit {_NOT_REGULAR}; [
 _SIZE = _CHECK + 'exec "$0" stat -L -c %s "$1"'
 _READ = _CHECK + '"$0" tail -c "+$2" "$1" | "$0" head -c "$3"'
 # It ends with its standard input: a node must not keep the processes of those who closed their laptops.
-_FOLLOW = _CHECK + '"$0" tail -f -c "+$2" "$1" & "$0" cat >/dev/null; kill $!'
+_FOLLOW = _CHECK + '"$0" tail -f -c "+$2" "$1" & "$0" cat >/dev/null; kill $!; wait'
 
 _NOT_THERE = {400, 404, 500}  # a container that has not begun; no such pod; a container that has ended
 

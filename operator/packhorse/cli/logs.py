@@ -6,7 +6,7 @@ from typing import Literal
 
 from packhorse.cli.cluster import TASKS, Cluster
 from packhorse.cli.connection import connect
-from packhorse.cli.errors import ConnectionLostError
+from packhorse.cli.errors import CliError, ConnectionLostError
 from packhorse.cli.exec import Channel
 from packhorse.cli.files import NodeGoneError, NoFileError, RemoteFile, directory, node_of
 from packhorse.cli.options import Target
@@ -22,13 +22,17 @@ _TRIES = 5
 
 def show(target: Target, name: str, stream: Stream) -> None:
     """Print what there is now."""
-    cluster = connect(target)
-    _show_from(cluster, parse(Task, cluster.get(TASKS, name)), stream, 0)
+    with connect(target) as cluster:
+        _show_from(cluster, parse(Task, cluster.get(TASKS, name)), stream, 0)
 
 
 def follow(target: Target, name: str, stream: Stream) -> None:
     """Print what comes until the task is completed; a further attempt is announced and begins anew."""
-    cluster = connect(target)
+    with connect(target) as cluster:
+        _follow(cluster, name, stream)
+
+
+def _follow(cluster: Cluster, name: str, stream: Stream) -> None:
     attempt = offset = failures = 0
     said = ""
     while True:
@@ -87,11 +91,11 @@ def _show_from(cluster: Cluster, task: Task, stream: Stream, offset: int) -> Non
         for piece in remote.read(offset, size):
             _write(piece)
     except (NodeGoneError, NoFileError) as error:
-        say(error.message)
-        kept = task.status.output
-        text = "" if kept is None else kept.stdout if stream == "stdout" else kept.stderr
-        say("The task's status keeps its last lines:" if text else "The task's status keeps no output.")
-        _write(text.encode())
+        if task.status.output is None:
+            raise CliError(error.message, "The task's status keeps no output either.") from error
+        kept = task.status.output.stdout if stream == "stdout" else task.status.output.stderr
+        say(f"{error.message} These are the last lines, which the task's status keeps:")
+        _write(kept.encode())
 
 
 def _remote(cluster: Cluster, task: Task, stream: Stream) -> RemoteFile:

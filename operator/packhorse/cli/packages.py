@@ -1,5 +1,6 @@
 """Uploading a package: judged here, written to the storage account, awaited until it is active."""
 
+import contextlib
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,23 +95,26 @@ class Upload:
             CliError: Something refuses it, the time is up, or the user interrupted.
         """
         limit = duration.seconds(timeout)
-        cluster = connect(target)
-        try:
-            earlier = cluster.find(PACKAGES, self.name)
-            if earlier and self._is_active(earlier):
-                print(f"applicationpackage/{self.name} unchanged (this very content is active)")
-            else:
-                self._send(cluster, earlier, force=force_conflicts)
-                self._await_activation(cluster, limit)
-                print(f"applicationpackage/{self.name} active ({self._summary})")
-            if self._set_default:
-                self._make_default(cluster)
-        except KeyboardInterrupt:
-            raise CliError(
-                f"Interrupted: the upload of {self.name} is not complete, and nothing half of it can be used.",
-                "Run the same command again: it starts over.",
-                exit_code=INTERRUPTED,
-            ) from None
+        with connect(target) as cluster:
+            try:
+                self._run(cluster, limit, force=force_conflicts)
+            except KeyboardInterrupt:
+                raise CliError(
+                    f"Interrupted: the upload of {self.name} is not complete, and nothing half of it can be used.",
+                    "Run the same command again: it starts over.",
+                    exit_code=INTERRUPTED,
+                ) from None
+
+    def _run(self, cluster: Cluster, limit: float | None, *, force: bool) -> None:
+        earlier = cluster.find(PACKAGES, self.name)
+        if earlier and self._is_active(earlier):
+            print(f"applicationpackage/{self.name} unchanged (this very content is active)")
+        else:
+            self._send(cluster, earlier, force=force)
+            self._await_activation(cluster, limit)
+            print(f"applicationpackage/{self.name} active ({self._summary})")
+        if self._set_default:
+            self._make_default(cluster)
 
     def _is_active(self, item: Json) -> bool:
         package = parse(ApplicationPackage, item)
@@ -136,17 +140,18 @@ class Upload:
         """Wait until the operator has judged the blob."""
         deadline = None if limit is None else time.monotonic() + limit
         says = ""
-        for change in cluster.follow(PACKAGES, name=self.name, deadline=deadline):
-            if self.name not in change.objects:
-                raise CliError(f"The package {self.name} was deleted while it was uploaded.")
-            package = parse(ApplicationPackage, change.objects[self.name])
-            if package.active and package.status.sha256 == self.sha256:
-                return
-            ready = package.status.condition("Ready")
-            says = f" {ready.message}" if ready and ready.message else ""
-            judged = UPLOAD_ANNOTATION not in package.metadata.annotations
-            if judged and package.status.state is PackageState.FAILED:
-                raise CliError(f"The package {self.name} was uploaded, and cannot be used.{says}")
+        with contextlib.closing(cluster.follow(PACKAGES, name=self.name, deadline=deadline)) as changes:
+            for change in changes:
+                if self.name not in change.objects:
+                    raise CliError(f"The package {self.name} was deleted while it was uploaded.")
+                package = parse(ApplicationPackage, change.objects[self.name])
+                if package.active and package.status.sha256 == self.sha256:
+                    return
+                ready = package.status.condition("Ready")
+                says = f" {ready.message}" if ready and ready.message else ""
+                judged = UPLOAD_ANNOTATION not in package.metadata.annotations
+                if judged and package.status.state is PackageState.FAILED:
+                    raise CliError(f"The package {self.name} was uploaded, and cannot be used.{says}")
         raise CliError(
             f"The package {self.name} was uploaded, and has not become active in time.{says}",
             f"Look again later: kubectl get applicationpackage {self.name} -o wide",

@@ -13,8 +13,8 @@ _DIGEST = 12  # hexadecimal digits of a digest that people see
 
 def show(target: Target, name: str, form: Output | None) -> None:
     """Print a pool and its nodes."""
-    cluster = connect(target)
-    item = cluster.get(POOLS, name)
+    with connect(target) as cluster:
+        item = cluster.get(POOLS, name)
     if form in {Output.YAML, Output.JSON, Output.NAME}:
         print(output.one_object(item, POOLS.singular, form))
         return

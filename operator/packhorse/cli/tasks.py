@@ -50,15 +50,15 @@ def manifest(
 def submit(target: Target, task: Json, form: Output | None, *, wait: bool, timeout: str) -> None:
     """Create a task, and wait for it where that is wanted."""
     limit = duration.seconds(timeout)
-    cluster = connect(target)
-    created = cluster.create(TASKS, task)
-    name = created["metadata"]["name"]
-    if form in {Output.YAML, Output.JSON, Output.NAME}:
-        print(output.one_object(created, TASKS.singular, form), flush=True)
-    else:
-        print(f"task/{name} created", flush=True)
-    if wait:
-        waiting.wait_on(cluster, waiting.Choice((name,)), limit)
+    with connect(target) as cluster:
+        created = cluster.create(TASKS, task)
+        name = created["metadata"]["name"]
+        if form in {Output.YAML, Output.JSON, Output.NAME}:
+            print(output.one_object(created, TASKS.singular, form), flush=True)
+        else:
+            print(f"task/{name} created", flush=True)
+        if wait:
+            waiting.wait_on(cluster, waiting.Choice((name,)), limit)
 
 
 def copy_file(target: Target, source: str, destination: Path) -> None:
@@ -66,20 +66,20 @@ def copy_file(target: Target, source: str, destination: Path) -> None:
     name, colon, path = source.partition(":")
     if not (name and colon and path):
         raise UsageError(f"'{source}' is not NAME:PATH, such as frame-007:frame.png.")
-    cluster = connect(target)
-    task = parse(Task, cluster.get(TASKS, name))
-    remote = files.RemoteFile(cluster, files.node_of(task), files.locate(task, path))
-    size = remote.measure()
-    if str(destination) == "-":
-        for piece in remote.read(0, size):
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
-        return
-    if destination.is_dir():
-        destination /= remote.path.name
-    with meter(f"Copying {remote.path.name}", size, "bytes", quiet=True) as advance:
-        remote.copy(destination, size, advance)
-    print(f"{destination} ({output.size(size)})")
+    with connect(target) as cluster:
+        task = parse(Task, cluster.get(TASKS, name))
+        remote = files.RemoteFile(cluster, files.node_of(task), files.locate(task, path))
+        size = remote.measure()
+        if str(destination) == "-":
+            for piece in remote.read(0, size):
+                sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+            return
+        if destination.is_dir():
+            destination /= remote.path.name
+        with meter(f"Copying {remote.path.name}", size, "bytes", quiet=True) as advance:
+            remote.copy(destination, size, advance)
+        print(f"{destination} ({output.size(size)})")
 
 
 def command_line(words: list[str]) -> str:

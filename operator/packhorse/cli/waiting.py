@@ -1,5 +1,6 @@
 """Waiting until tasks are completed."""
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -79,7 +80,8 @@ def wait(target: Target, choice: Choice, timeout: str) -> None:
     limit = duration.seconds(timeout)
     if bool(choice.names) == bool(choice.job or choice.selector):
         raise UsageError("Say which tasks: either names, or --job or --selector.")
-    wait_on(connect(target), choice, limit)
+    with connect(target) as cluster:
+        wait_on(cluster, choice, limit)
 
 
 def wait_on(cluster: Cluster, choice: Choice, limit: float | None) -> None:
@@ -97,16 +99,18 @@ def wait_on(cluster: Cluster, choice: Choice, limit: float | None) -> None:
     one = choice.names[0] if len(choice.names) == 1 else ""
     outcome = Outcome()
     try:
-        changes = cluster.follow(TASKS, name=one, selector=choice.selector, deadline=deadline)
-        first = next(changes)  # the first list is given whatever the deadline
-        outcome.pending = choice.find(first.objects)
-        with meter("Tasks", outcome.total, "tasks", quiet=True) as advance:
-            _note(outcome, set(outcome.pending), first.objects, advance)
-            while outcome.pending:
-                change = next(changes, None)
-                if change is None:
-                    raise _late(outcome)
-                _note(outcome, outcome.pending & change.names, change.objects, advance)
+        with contextlib.closing(
+            cluster.follow(TASKS, name=one, selector=choice.selector, deadline=deadline)
+        ) as changes:
+            first = next(changes)  # the first list is given whatever the deadline
+            outcome.pending = choice.find(first.objects)
+            with meter("Tasks", outcome.total, "tasks", quiet=True) as advance:
+                _note(outcome, set(outcome.pending), first.objects, advance)
+                while outcome.pending:
+                    change = next(changes, None)
+                    if change is None:
+                        raise _late(outcome)
+                    _note(outcome, outcome.pending & change.names, change.objects, advance)
     except KeyboardInterrupt:
         raise CliError(
             f"Interrupted: {outcome.done} of {output.plural(outcome.total, 'task')} completed; the others run on.",
@@ -155,7 +159,7 @@ def why_failed(status: Json) -> str:
 
 def _late(outcome: Outcome) -> CliError:
     return CliError(
-        f"The time is up, and {len(outcome.pending)} of {output.plural(outcome.total, 'task')} are not completed:"
+        f"The time is up: {len(outcome.pending)} of {output.plural(outcome.total, 'task')} not completed:"
         f" {_some(outcome.pending)}",
         "They run on; wait again, or see: kubectl get tasks",
     )
