@@ -1,0 +1,292 @@
+"""The agent: takes tasks from the operator, installs their packages, has the supervisor run them, reports the end.
+
+It holds one connection and opens it again whenever it breaks; tasks run on meanwhile. A report is repeated until the
+operator has recorded it.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import ssl
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+
+from packhorse.archive import Limits
+from packhorse.clock import timestamp
+from packhorse.domain import azure
+from packhorse.domain.environment import PREFIX
+from packhorse.node.attempts import AttemptFiles, Record, attempt_key
+from packhorse.node.install import InstallError, install
+from packhorse.node.layout import Layout
+from packhorse.node.service import Address, NodeServiceClient
+from packhorse.protocol import (
+    CONNECT_PATH,
+    EndTask,
+    FromNode,
+    Hello,
+    Package,
+    PoolPackages,
+    Problem,
+    RunningTask,
+    RunTask,
+    TaskEnded,
+    TaskRecorded,
+    TaskStarted,
+    ToNode,
+)
+
+_log = logging.getLogger(__name__)
+
+INSTALL_DEADLINE = 3600.0
+"""Seconds for one package."""
+GRACE = 10.0
+"""Seconds between SIGTERM and SIGKILL for a task that took too long."""
+HEARTBEAT = 15.0
+LONGEST_PAUSE = 5.0
+"""Seconds at most between two tries to connect."""
+
+
+@dataclass(eq=False)
+class _Attempt:
+    """An attempt in the agent's memory.
+
+    Attributes:
+        ending: Why it is being ended from outside, if it is.
+        end: The report, once it is over.
+    """
+
+    record: Record
+    launched: bool = False
+    ending: Problem | None = None
+    end: TaskEnded | None = None
+
+
+class Agent:
+    """The agent of one node."""
+
+    def __init__(self, layout: Layout, address: Address, service: NodeServiceClient, context: ssl.SSLContext) -> None:
+        self._layout = layout
+        self._address = address
+        self._service = service
+        self._context = context
+        self._files = AttemptFiles(layout)
+        self._attempts: dict[str, _Attempt] = {}
+        self._deployed = msgspec.json.decode(layout.deployed.read_bytes(), type=PoolPackages)
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._outgoing: asyncio.Queue[FromNode] = asyncio.Queue()
+        self._booted = asyncio.Event()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._results = b""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        loop = asyncio.get_running_loop()
+        requests = os.open(self._layout.requests, os.O_RDWR | os.O_NONBLOCK)
+        results = os.open(self._layout.results, os.O_RDWR | os.O_NONBLOCK)
+        self._requests = requests
+        loop.add_reader(results, self._read_results, results)
+        try:
+            for record in self._files.load():
+                self._attempts[record.key] = _Attempt(record, launched=True)
+                self._look(record.key)
+            if self._layout.booted.exists():
+                self._booted.set()
+            await self._booted.wait()
+            await self._stay_connected()
+        finally:
+            loop.remove_reader(results)
+            os.close(results)
+            os.close(requests)
+
+    # --- the connection -------------------------------------------------------------------------------------------
+
+    async def _stay_connected(self) -> None:
+        pause = 0.2
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    began = time.monotonic()
+                    await self._converse(session)
+                except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    _log.warning("not connected to the node service: %s", error)
+                if time.monotonic() - began > LONGEST_PAUSE:
+                    pause = 0.2
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _converse(self, session: aiohttp.ClientSession) -> None:
+        """One connection, from hello to its end."""
+        url = f"https://{self._address.host}{CONNECT_PATH}"
+        async with session.ws_connect(
+            url, headers=self._address.headers(), ssl=self._context, heartbeat=HEARTBEAT, max_msg_size=0
+        ) as socket:
+            running = tuple(
+                RunningTask(attempt.record.message.uid, attempt.record.message.attempt)
+                for attempt in self._attempts.values()
+            )
+            await _send(socket, Hello(self._deployed.packages, running))
+            _log.info("connected to the node service; %d task(s) here", len(running))
+            self._outgoing = asyncio.Queue()
+            for attempt in self._attempts.values():
+                if attempt.end is not None:
+                    self._outgoing.put_nowait(attempt.end)
+            writer = asyncio.create_task(self._write(socket))
+            try:
+                decode = msgspec.json.Decoder(ToNode).decode
+                async for frame in socket:
+                    if frame.type is aiohttp.WSMsgType.TEXT:
+                        self._take(decode(frame.data))
+            finally:
+                writer.cancel()
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            await _send(socket, await self._outgoing.get())
+
+    # --- what the operator asks for -------------------------------------------------------------------------------
+
+    def _take(self, message: RunTask | EndTask | TaskRecorded) -> None:
+        match message:
+            case RunTask():
+                self._start(message)
+            case EndTask():
+                self._end(attempt_key(message.uid, message.attempt), message.grace_period, _ENDED)
+            case TaskRecorded():
+                key = attempt_key(message.uid, message.attempt)
+                if self._attempts.pop(key, None) is not None:
+                    self._files.forget(key)
+
+    def _start(self, message: RunTask) -> None:
+        record = Record(message, timestamp())
+        if record.key in self._attempts:
+            return
+        attempt = self._attempts[record.key] = _Attempt(record)
+        try:
+            self._files.keep(record)
+            if not message.packages:
+                self._launch(attempt)
+                return
+        except OSError as error:
+            self._over(attempt, problem=_node_problem(error))
+            return
+        self._spawn(self._prepare(attempt))
+
+    async def _prepare(self, attempt: _Attempt) -> None:
+        """Install the task's own packages, then launch it."""
+        message = attempt.record.message
+        try:
+            for package in message.packages:
+                await asyncio.to_thread(self._install, package)
+            if attempt.end is None:
+                self._launch(attempt)
+                self._outgoing.put_nowait(TaskStarted(message.uid, message.attempt, timestamp()))
+        except InstallError as error:
+            self._over(attempt, problem=error.problem)
+        except OSError as error:
+            self._over(attempt, problem=_node_problem(error))
+
+    def _install(self, package: Package) -> None:
+        install(
+            package,
+            self._layout.root,
+            self._service.download,
+            limits=Limits(),
+            deadline=time.monotonic() + INSTALL_DEADLINE,
+            message=azure.INVALID_FOR_TASK,
+        )
+
+    def _launch(self, attempt: _Attempt) -> None:
+        record = attempt.record
+        self._files.make_launch(record, [name for name in self._deployed.environment if name.startswith(PREFIX)])
+        attempt.launched = True
+        self._ask(f"run {record.key}")
+        limit = record.message.max_wall_clock_time
+        if limit is not None:
+            asyncio.get_running_loop().call_later(limit, self._end, record.key, GRACE, _too_long(limit))
+
+    def _end(self, key: str, grace: float, problem: Problem) -> None:
+        """End an attempt: its processes, or what it waits for."""
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.end is not None or attempt.ending is not None:
+            return
+        attempt.ending = problem
+        if not attempt.launched:
+            self._over(attempt, problem=problem)
+            return
+        self._ask(f"signal {key} TERM")
+        asyncio.get_running_loop().call_later(grace, self._kill, key)
+
+    def _kill(self, key: str) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is not None and attempt.end is None:
+            self._ask(f"signal {key} KILL")
+
+    # --- what the supervisor tells --------------------------------------------------------------------------------
+
+    def _ask(self, line: str) -> None:
+        os.write(self._requests, f"{line}\n".encode())
+
+    def _read_results(self, results: int) -> None:
+        self._results += os.read(results, 65536)
+        *lines, self._results = self._results.split(b"\n")
+        for line in lines:
+            if line == b"booted":
+                self._booted.set()
+            else:
+                self._look(line.decode(errors="replace"))
+
+    def _look(self, key: str) -> None:
+        """See whether an attempt is over."""
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.end is not None:
+            return
+        found = self._files.exit(key)
+        if found is None:
+            return
+        if attempt.ending is not None:
+            self._over(attempt, code=found.code, problem=attempt.ending)
+        else:
+            self._over(attempt, code=found.code, lost=found.code is None)
+
+    def _over(
+        self, attempt: _Attempt, *, code: int | None = None, problem: Problem | None = None, lost: bool = False
+    ) -> None:
+        message = attempt.record.message
+        stdout, stderr = self._files.outputs(message) if attempt.launched else ("", "")
+        attempt.end = TaskEnded(
+            uid=message.uid,
+            attempt=message.attempt,
+            start_time=attempt.record.start_time,
+            end_time=timestamp(),
+            exit_code=code,
+            problem=problem,
+            stdout=stdout,
+            stderr=stderr,
+            lost=lost,
+        )
+        self._outgoing.put_nowait(attempt.end)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        job = asyncio.get_running_loop().create_task(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+
+
+_ENDED = Problem("TaskEnded", "The task was ended by a request", category="UserError")
+
+
+def _too_long(limit: float) -> Problem:
+    return Problem("TaskEnded", f"The task ran longer than its maxWallClockTime of {limit:g} s and was ended")
+
+
+def _node_problem(error: OSError) -> Problem:
+    return Problem("ResourceDirectoryCreateFailed", f"The node could not prepare the task: {error}")
+
+
+async def _send(socket: aiohttp.ClientWebSocketResponse, message: FromNode) -> None:
+    await socket.send_str(msgspec.json.encode(message).decode())

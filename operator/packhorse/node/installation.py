@@ -1,0 +1,71 @@
+"""What the init container does: prepare the node's volume and install the pool's packages on it."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from packhorse.archive import Limits
+from packhorse.domain import azure
+from packhorse.node.install import InstallError, install, sweep
+from packhorse.node.layout import Layout
+from packhorse.node.service import NodeServiceClient, ServiceError
+from packhorse.protocol import Detail, PoolPackages, Problem
+
+_log = logging.getLogger(__name__)
+
+SERVICE_DEADLINE = 120.0
+"""Seconds to wait for the node service; then the container ends, and the kubelet starts it again."""
+INSTALL_DEADLINE = 3600.0
+"""Seconds for one package."""
+TERMINATION_MESSAGE = Path("/dev/termination-log")
+LONGEST_MESSAGE = 3500
+"""Bytes; Kubernetes keeps 4096."""
+
+
+def install_pool_packages(layout: Layout, service: NodeServiceClient) -> None:
+    """Make the node ready. Raises InstallError."""
+    layout.prepare()
+    sweep(layout.root)
+    wanted = _ask(service.packages, time.monotonic() + SERVICE_DEADLINE)
+    for item in wanted.packages:
+        install(
+            item.package,
+            layout.root,
+            service.download,
+            limits=Limits(),
+            deadline=time.monotonic() + INSTALL_DEADLINE,
+            message=azure.INVALID_FOR_POOL,
+        )
+        _log.info("%s is there: %s", item.package.reference, layout.root / item.package.directory)
+    layout.write_start(wanted.environment)
+    layout.deployed.write_bytes(msgspec.json.encode(wanted))
+
+
+def _ask(ask: Callable[[], PoolPackages], deadline: float) -> PoolPackages:
+    """Ask what to install, again for a while where nobody answers."""
+    pause = 0.5
+    while True:
+        try:
+            return ask()
+        except ServiceError as error:
+            if error.problem is not None:
+                raise InstallError(error.problem) from error
+            if time.monotonic() > deadline:
+                details = (Detail("Cause", str(error)),)
+                raise InstallError(Problem(azure.APPLICATION_PACKAGE_ERROR, azure.INVALID_FOR_POOL, details)) from error
+            _log.warning("%s; next try in %.1f s", error, pause)
+            time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
+            pause = min(pause * 2, 10.0)
+
+
+def tell(problem: Problem, path: Path = TERMINATION_MESSAGE) -> None:
+    """Leave a problem where Kubernetes shows it in the pod's status, and the operator finds it."""
+    data = msgspec.json.encode(problem)
+    if len(data) > LONGEST_MESSAGE:
+        details = tuple(Detail(detail.name, detail.value[:500]) for detail in problem.details[:6])
+        data = msgspec.json.encode(Problem(problem.code, problem.message[:500], details, problem.category))
+    path.write_bytes(data)
