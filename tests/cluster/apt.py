@@ -36,9 +36,10 @@ def install(cache: Cache, wanted: dict[str, str | Path], purpose: str) -> None:
         )
     with cache.lock("apt"):
         say(f"Installing Debian's {names}.")
-        run(["apt-get", "update", "-q"], env=_NO_QUESTIONS, log=cache.log("apt-update"))
+        run(["apt-get", "update", "-q"], env=_NO_QUESTIONS, log=cache.log("apt-update"), keep_locks=False)
         run(
             ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing],
             env=_NO_QUESTIONS,
             log=cache.log("apt-install"),
+            keep_locks=False,
         )

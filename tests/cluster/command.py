@@ -34,6 +34,7 @@ def run(
     stdin: str | None = None,
     timeout: float | None = None,
     log: Path | None = None,
+    keep_locks: bool = True,
 ) -> str:
     """Run a program to its end and return its standard output.
 
@@ -44,25 +45,27 @@ def run(
         stdin: What the program reads; nothing by default, so that it can never wait for a terminal.
         timeout: Seconds after which it is killed.
         log: A file that gets all output instead; the result is then empty.
+        keep_locks: Whether our locks last until its end; not where it may start a service, which would hold on to them.
 
     Raises:
         CommandError: It could not be started, failed, or ran out of time.
     """
     words = [str(word) for word in command]
     shown = " ".join(words)
+    locks = tuple(held_locks) if keep_locks else ()
     try:
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("w") as out:
                 done = subprocess.run(
                     words, env=environment(env), cwd=cwd, input=stdin or "", timeout=timeout, stdout=out,
-                    stderr=subprocess.STDOUT, text=True, check=False, pass_fds=tuple(held_locks),
+                    stderr=subprocess.STDOUT, text=True, check=False, pass_fds=locks,
                 )  # fmt: skip
             output, errors = "", log.read_text(errors="replace")
         else:
             done = subprocess.run(
                 words, env=environment(env), cwd=cwd, input=stdin or "", timeout=timeout, capture_output=True,
-                text=True, errors="replace", check=False, pass_fds=tuple(held_locks),
+                text=True, errors="replace", check=False, pass_fds=locks,
             )  # fmt: skip
             output, errors = done.stdout, done.stderr or done.stdout
     except FileNotFoundError as error:

@@ -1,6 +1,7 @@
 """File systems for images, made of Debian's packages."""
 
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -22,28 +23,29 @@ def mirror(suite: str) -> list[str]:
 
 
 def make(cache: Cache, root: Path, packages: list[str]) -> None:
-    """Make a minimal Debian 12 with these packages in the folder `root`, without documents and package lists."""
-    apt.install(cache, {"debootstrap": "debootstrap"}, "Making images without a container registry")
+    """Make a minimal Debian 12 with these packages in the folder `root`, without documents and package lists.
+
+    Raises:
+        ClusterError: It takes root, and an x86-64 processor, for which what goes into the images is named.
+    """
     if os.geteuid() != 0:
         raise ClusterError("No container registry answers, and making images without one takes root: run this as root.")
+    if platform.machine() != "x86_64":
+        raise ClusterError(
+            f"No container registry answers, and images can be made without one on x86-64 only, not on "
+            f"{platform.machine()}. Let Docker reach a registry, or name a cluster of yours by --kubeconfig."
+        )
+    apt.install(cache, {"debootstrap": "debootstrap"}, "Making images without a container registry")
     downloads = cache.root / "debian"
-    downloads.mkdir(exist_ok=True)
     include = [f"--include={','.join(packages)}"] if packages else []
-    # In a mount namespace of its own: what it mounts goes with it, also when it is killed.
-    run(
-        [
-            "unshare",
-            "--mount",
-            "debootstrap",
-            "--variant=minbase",
-            f"--cache-dir={downloads}",
-            *include,
-            "bookworm",
-            root,
-            *mirror("bookworm"),
-        ],
-        log=cache.log(f"debootstrap-{root.name.strip('.')}"),
-    )
+    with cache.lock("debootstrap"):
+        downloads.mkdir(exist_ok=True)
+        # In a mount namespace of its own: what it mounts goes with it, also when it is killed.
+        run(
+            ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--cache-dir={downloads}", *include,
+             "bookworm", root, *mirror("bookworm")],
+            log=cache.log("debootstrap"),
+        )  # fmt: skip
     for folder in ("var/cache/apt", "var/lib/apt/lists", "var/cache/debconf", "var/log"):
         _empty(root / folder)
     for folder in ("doc", "locale", "man", "info"):
