@@ -2,7 +2,6 @@
 
 import base64
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -48,7 +47,7 @@ class Grant:
         return self.expires is None or self.expires - datetime.now(UTC) > _MARGIN
 
 
-def await_grant(cluster: Cluster, package: str, pause: Callable[[float], None] = time.sleep) -> Grant:
+def await_grant(cluster: Cluster, package: str) -> Grant:
     """Wait until the operator gives leave to write a package's blob.
 
     Raises:
@@ -56,16 +55,17 @@ def await_grant(cluster: Cluster, package: str, pause: Callable[[float], None] =
     """
     name = f"{package}.upload"
     deadline = time.monotonic() + _PATIENCE
+    says = ""
     while time.monotonic() < deadline:
         if secret := cluster.find(SECRETS, name):
             grant = _read(secret["data"])
             if grant.fresh:
                 return grant
-        _refuse_unlinked(parse(ApplicationPackage, cluster.get(PACKAGES, package)))
-        pause(_PAUSE)
+        says = _storage_problem(parse(ApplicationPackage, cluster.get(PACKAGES, package)))
+        time.sleep(_PAUSE)
     raise CliError(
-        f"The operator gave no leave to upload {package} within {_PATIENCE:.0f} s (Secret {name}).",
-        "Is it running? kubectl get pods -A -l app.kubernetes.io/name=packhorse",
+        f"The operator gave no leave to upload {package} within {_PATIENCE:.0f} s (Secret {name}). {says}".rstrip(),
+        "Does it run? kubectl get pods -A -l app.kubernetes.io/name=packhorse",
     )
 
 
@@ -74,10 +74,14 @@ def _read(data: dict[str, str]) -> Grant:
     return Grant(base64.b64decode(data["url"]).decode(), base64.b64decode(proxy_path).decode() if proxy_path else None)
 
 
-def _refuse_unlinked(package: ApplicationPackage) -> None:
+def _storage_problem(package: ApplicationPackage) -> str:
+    """Why the storage account does not answer, if it is known; raise where there is none at all."""
     linked = package.status.condition("StorageLinked")
-    if linked and linked.status == "False" and linked.observed_generation >= package.metadata.generation:
+    if linked is None or linked.status == "True" or linked.observed_generation < package.metadata.generation:
+        return ""
+    if linked.status == "False":
         raise CliError(
             f"No storage for packages: {linked.message or linked.reason}",
             "Link a storage account in the chart (storage.existingSecret), or enable its Azurite (azurite.enabled).",
         )
+    return linked.message

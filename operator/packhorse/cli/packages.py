@@ -110,8 +110,8 @@ class Upload:
         if earlier and self._is_active(earlier):
             print(f"applicationpackage/{self.name} unchanged (this very content is active)")
         else:
-            self._send(cluster, earlier, force=force)
-            self._await_activation(cluster, limit)
+            told = self._send(cluster, earlier, force=force)
+            self._await_activation(cluster, told, limit)
             print(f"applicationpackage/{self.name} active ({self._summary})")
         if self._set_default:
             self._make_default(cluster)
@@ -120,8 +120,8 @@ class Upload:
         package = parse(ApplicationPackage, item)
         return package.active and package.status.sha256 == self.sha256 and package.spec.sha256 in {None, self.sha256}
 
-    def _send(self, cluster: Cluster, earlier: Json | None, *, force: bool) -> None:
-        """Create or change the package, get leave to write its blob, write it, and say so."""
+    def _send(self, cluster: Cluster, earlier: Json | None, *, force: bool) -> str:
+        """Create or change the package, get leave to write its blob, write it, and tell; the version that tells it."""
         if earlier and UPLOAD_ANNOTATION in earlier["metadata"].get("annotations", {}):
             # Left by an interrupted upload: asking in the same words would change nothing, so nobody would answer.
             self._annotate(cluster, None)
@@ -131,13 +131,14 @@ class Upload:
         grant = await_grant(cluster, self.name)
         with meter(f"Uploading {self._file.name}", self._size, "bytes") as advance:
             upload(cluster, grant, self._file, advance)
-        self._annotate(cluster, datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
+        told = self._annotate(cluster, datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
+        return str(told["metadata"]["resourceVersion"])
 
-    def _annotate(self, cluster: Cluster, value: str | None) -> None:
-        cluster.merge(PACKAGES, self.name, {"metadata": {"annotations": {UPLOAD_ANNOTATION: value}}})
+    def _annotate(self, cluster: Cluster, value: str | None) -> Json:
+        return cluster.merge(PACKAGES, self.name, {"metadata": {"annotations": {UPLOAD_ANNOTATION: value}}})
 
-    def _await_activation(self, cluster: Cluster, limit: float | None) -> None:
-        """Wait until the operator has judged the blob."""
+    def _await_activation(self, cluster: Cluster, told: str, limit: float | None) -> None:
+        """Wait until the operator, which was told in resourceVersion ``told``, has judged the blob."""
         deadline = None if limit is None else time.monotonic() + limit
         says = ""
         with contextlib.closing(cluster.follow(PACKAGES, name=self.name, deadline=deadline)) as changes:
@@ -149,7 +150,7 @@ class Upload:
                     return
                 ready = package.status.condition("Ready")
                 says = f" {ready.message}" if ready and ready.message else ""
-                judged = UPLOAD_ANNOTATION not in package.metadata.annotations
+                judged = package.metadata.resource_version != told  # else the status is that of an earlier upload
                 if judged and package.status.state is PackageState.FAILED:
                     raise CliError(f"The package {self.name} was uploaded, and cannot be used.{says}")
         raise CliError(

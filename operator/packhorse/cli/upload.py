@@ -1,6 +1,7 @@
 """A file's way into the storage account: its digest, and its blocks in parallel."""
 
 import hashlib
+import http
 import logging
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from packhorse.cli.progress import Advance
 _READ = 1 << 20
 _BLOCK = 8 << 20  # bytes of a block; 50,000 of them are allowed, so 400 GB
 _CONNECTIONS = 4
+_AGAIN = "Run the same command again: it starts over, and nothing half is left."
 
 
 def digest(file: Path, advance: Advance) -> str:
@@ -70,7 +72,7 @@ def upload(cluster: Cluster, grant: Grant, file: Path, advance: Advance) -> None
     except (ServiceRequestError, ServiceResponseError) as error:
         raise ConnectionLostError(
             f"The upload to {parts.netloc} broke off: {_without_query(error, parts.query)}",
-            "Run the same command again: it starts over, and nothing half is left.",
+            _AGAIN,
         ) from error
     except AzureError as error:
         raise CliError(f"The upload failed: {_without_query(error, parts.query)}") from error
@@ -110,18 +112,15 @@ def _through_api_server(cluster: Cluster, url: str, proxy_path: str) -> tuple[st
     return f"{configuration.host}{proxy_path}{parts.path}?{parts.query}", {"transport": transport}
 
 
-def _refusal(error: Any, host: str) -> CliError:
-    code = getattr(error, "error_code", None) or error.status_code
-    again = "Run the same command again: it starts over, and nothing half is left."
-    if error.status_code == 403:
+def _refusal(error: HttpResponseError, host: str) -> CliError:
+    response = error.response
+    code = response.headers.get("x-ms-error-code") if response is not None else None
+    if error.status_code == http.HTTPStatus.FORBIDDEN and code is None:  # it never came as far as the storage account
         return CliError(
-            f"{host} refuses the upload ({code}): the leave to write has run out, or you may not use services/proxy"
-            " in the operator's namespace.",
-            "Run the same command again; if that does not help, ask for the role packhorse-uploader.",
+            f"{host} does not let you reach the storage inside the cluster (services/proxy).",
+            "Ask the cluster's administrator for the role packhorse-uploader in Packhorse's namespace.",
         )
-    if error.status_code in {502, 503, 504}:
-        return CliError(f"{host} does not take the upload now (HTTP {error.status_code}, {code}).", again)
-    return CliError(f"{host} refuses the upload: {error.reason} ({code}).", again)
+    return CliError(f"{host} refuses the upload: {code or error.reason} (HTTP {error.status_code}).", _AGAIN)
 
 
 def _without_query(error: Exception, query: str) -> str:

@@ -55,7 +55,11 @@ class FakeCluster:
         refusals: What to answer instead, by method and plural name.
         page: How many objects a list gives at once.
         token: What the Authorization header has to say; None asks for nothing.
+        proxy_allowed: Whether the user may reach the storage account through the API server.
         cut_after: Bytes after which the next executions lose their connection, one entry each.
+        on_watch: What to do once when a watch begins, one entry each time.
+        on_block: What to do once when a part of a file arrives.
+        executed: How many commands were begun on nodes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,6 +69,7 @@ class FakeCluster:
         self.refusals: dict[Key, tuple[int, Json | str]] = {}
         self.page = 500
         self.token: str | None = None
+        self.proxy_allowed = True
         self.cut_after: list[int] = []
         self.on_watch: list[Callable[[FakeCluster], None]] = []
         self.on_block: list[Callable[[], None]] = []
@@ -182,6 +187,8 @@ class FakeCluster:
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return _refused(http.HTTPStatus.UNAUTHORIZED, "Unauthorized", "Unauthorized")
         if request.path.startswith(PROXY):
+            if not self.proxy_allowed:
+                return _refused(http.HTTPStatus.FORBIDDEN, "Forbidden", 'services "packhorse-azurite" is forbidden')
             return await self._storage(request)
         api = next((api for api in _APIS if request.path.startswith(f"{api}/namespaces/default/")), None)
         if api is None:
