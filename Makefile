@@ -66,9 +66,10 @@ e2e: $(VENV)/.complete cluster ## End-to-end tests on the cluster
 	@echo "== end-to-end tests"; $(PYTEST) tests/e2e
 
 .PHONY: crds
-crds: $(VENV)/.complete ## Generate the CRDs in crds/ from the models
+crds: $(VENV)/.complete ## Generate the CRDs in crds/ and in the chart from the models
 	@PYTHONPATH=operator $(PYTHON) -m packhorse.model.crd --write crds
-	@echo "Wrote the CRDs in crds/."
+	@PYTHONPATH=operator $(PYTHON) -m packhorse.model.crd --write helm/packhorse/files/crds
+	@echo "Wrote the CRDs in crds/ and helm/packhorse/files/crds/."
 
 # uv resolves for every platform and Python at once; nothing here names the index that the packages come from.
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
