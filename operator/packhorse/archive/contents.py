@@ -46,7 +46,8 @@ def _inflated(read_at: ReadAt, entry: Entry) -> Iterator[bytes]:
     produced = 0
     while not decompressor.eof:
         data = b""
-        if decompressor.needs_input:
+        hungry = decompressor.needs_input
+        if hungry:
             data = read_at(position, min(CHUNK_IN, stop - position))
             position += len(data)
         # One byte more than promised is asked for: so a lie is found when it is one byte long.
@@ -55,7 +56,8 @@ def _inflated(read_at: ReadAt, entry: Entry) -> Iterator[bytes]:
             piece = decompressor.decompress(data, wanted)
         except igzip_lib.IsalError as error:  # type: ignore[misc]  # declared as an instance by mistake
             raise ArchiveError(f"is damaged ({error})", entry=entry.name) from error
-        if not data and not piece and not decompressor.eof:
+        # A call without input may well yield nothing and only then ask for more: that is no end yet.
+        if not data and not piece and hungry is decompressor.needs_input and not decompressor.eof:
             raise ArchiveError("is damaged: its compressed data have no end", entry=entry.name)
         produced += len(piece)
         yield piece

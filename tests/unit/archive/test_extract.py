@@ -16,6 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from packhorse.archive import ArchiveError, Limits, Summary, extract, inspect
+from packhorse.archive import contents as contents_module
 from tests.unit.archive.zips import FOLDER, LINK, REGULAR, STORED, Item, build, deflate, extra
 
 MIB = 1 << 20
@@ -269,17 +270,22 @@ def test_names_that_clash_and_no_others_are_refused(tree: set[str]) -> None:
     st.sampled_from([zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FILTERED]),
     st.integers(0, 9),
     st.sampled_from([zlib.Z_NO_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_PARTIAL_FLUSH]),
+    st.tuples(st.sampled_from([16, 100, 1 << 18]), st.sampled_from([16, 64, 100, 1 << 20])),
 )
 @settings(deadline=None)
 def test_all_that_zlib_compresses_is_inflated(
-    repeated: list[tuple[bytes, int]], strategy: int, level: int, flush: int
+    repeated: list[tuple[bytes, int]], strategy: int, level: int, flush: int, chunks: tuple[int, int]
 ) -> None:
+    """Also where the ends of pieces that are read and of pieces that are yielded meet in any way."""
     pieces = [data * count for data, count in repeated]
     compressor = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
     packed = b"".join(compressor.compress(piece) + compressor.flush(flush) for piece in pieces) + compressor.flush()
     content = build(Item(name="f", data=b"".join(pieces), packed=packed))
     size = sum(map(len, pieces))
-    assert inspect(io.BytesIO(content), Limits(ratio=1032), unpack=True) == Summary(1, size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contents_module, "CHUNK_IN", chunks[0])
+        patch.setattr(contents_module, "CHUNK_OUT", chunks[1])
+        assert inspect(io.BytesIO(content), Limits(ratio=1032), unpack=True) == Summary(1, size)
 
 
 @given(st.data())
