@@ -76,7 +76,8 @@ class Tree:
             raise ArchiveError("is a symbolic link that points to no path", entry=name, remedy=remedy)
         if target.startswith("/") or DRIVE.match(target):
             raise ArchiveError("is a symbolic link to an absolute path", entry=name, remedy=remedy)
-        if len(target.encode()) > self.limits.path_length:
+        # As deep as it may be all the way up, and down again.
+        if len(target.encode()) > self.limits.path_length or target.count("/") > 2 * self.limits.depth:
             raise ArchiveError("is a symbolic link to a path beyond the limit", entry=name, remedy="Shorten it.")
         self._targets[name] = target
 

@@ -95,7 +95,8 @@ BAD_LINKS = {
     "with a NUL": ([link("a", "x\0y")], "points to no path"),
     "to nothing": ([link("a", "")], "points to no path"),
     "not in UTF-8": ([link("a", b"\xff")], "not valid UTF-8"),
-    "too long": ([link("a", "x/" * 600)], "beyond the limit"),
+    "too long": ([link("a", "x" * 1025)], "beyond the limit"),
+    "too many steps": ([link("a", "x/../" * 65)], "beyond the limit"),
 }
 
 
