@@ -70,4 +70,4 @@ def options(
 
 def main() -> None:
     """Run the command line and end the process."""
-    app()
+    app(prog_name="packhorse")

@@ -112,7 +112,7 @@ def _through_api_server(cluster: Cluster, url: str, proxy_path: str) -> tuple[st
     return f"{configuration.host}{proxy_path}{parts.path}?{parts.query}", {"transport": transport}
 
 
-def _refusal(error: HttpResponseError, host: str) -> CliError:
+def _refusal(error: Any, host: str) -> CliError:
     response = error.response
     code = response.headers.get("x-ms-error-code") if response is not None else None
     if error.status_code == http.HTTPStatus.FORBIDDEN and code is None:  # it never came as far as the storage account

@@ -187,8 +187,6 @@ class FakeCluster:
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return _refused(http.HTTPStatus.UNAUTHORIZED, "Unauthorized", "Unauthorized")
         if request.path.startswith(PROXY):
-            if not self.proxy_allowed:
-                return _refused(http.HTTPStatus.FORBIDDEN, "Forbidden", 'services "packhorse-azurite" is forbidden')
             return await self._storage(request)
         api = next((api for api in _APIS if request.path.startswith(f"{api}/namespaces/default/")), None)
         if api is None:
@@ -311,6 +309,8 @@ class FakeCluster:
     # --- the storage account --------------------------------------------------------------------------------------
 
     async def _storage(self, request: web.Request) -> web.Response:
+        if not self.proxy_allowed:
+            return _refused(http.HTTPStatus.FORBIDDEN, "Forbidden", 'services "packhorse-azurite" is forbidden')
         blob = request.path.removeprefix(PROXY)
         if request.query.get("sig") != "good":
             return web.Response(status=403, headers={"x-ms-error-code": "AuthenticationFailed"})

@@ -1,0 +1,1 @@
+"""Two versions of a real program at work on a pool of warm nodes: what a user types, and sees. Run ``python -m demo``."""
