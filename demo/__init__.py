@@ -1,1 +1,1 @@
-"""Two versions of a real program at work on a pool of warm nodes: what a user types, and sees. Run ``python -m demo``."""
+"""Two versions of a real program at work on a pool of warm nodes: what one types, and sees. Run ``python -m demo``."""

@@ -43,8 +43,8 @@ def _fetch(folder: Path, version: str, machine: str) -> Path:
     run(
         [
             *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-            *("--no-deps", "--only-binary=:all:", "--require-hashes", *platforms, "--dest", folder),
-            *("--requirement", _REQUIREMENTS / f"ffmpeg-{version}.txt"),
+            *("--no-deps", "--only-binary=:all:", "--require-hashes", *platforms, "--dest", str(folder)),
+            *("--requirement", str(_REQUIREMENTS / f"ffmpeg-{version}.txt")),
         ],
         timeout=600,
     )
