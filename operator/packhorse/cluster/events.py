@@ -1,6 +1,7 @@
 """Events: what a person should notice, in ``kubectl describe`` and ``kubectl get events``."""
 
 import logging
+import uuid
 
 from packhorse.clock import timestamp
 from packhorse.cluster.client import EVENT, ApiError, ApiUnavailableError, Client
@@ -29,7 +30,7 @@ class EventRecorder:
 
         namespace, name = resource.key
         body = {
-            "metadata": {"generateName": f"{name[:200]}.", "namespace": namespace},
+            "metadata": {"name": f"{name[:200]}.{uuid.uuid4().hex[:16]}", "namespace": namespace},
             "eventTime": timestamp(),
             "reportingController": "packhorse.dev/operator",
             "reportingInstance": self._reporter,

@@ -124,6 +124,7 @@ def _pod_spec(pool: Pool, settings: NodeSettings, volumes: list[dict[str, Any]])
         "terminationGracePeriodSeconds": 30,
         "securityContext": {
             "runAsNonRoot": True,
+            "runAsUser": TASK_USER_ID,
             "runAsGroup": GROUP_ID,
             "fsGroup": GROUP_ID,
             "fsGroupChangePolicy": "OnRootMismatch",
