@@ -31,7 +31,7 @@ async def write_status(client: Client, resource: Resource, status: Status) -> di
         The object as it is then, or None where there was nothing to write or the object is gone.
     """
     current = resource.status if isinstance(resource.status, Status) else None  # type: ignore[attr-defined]
-    patch = merge_patch(current.dump() if current else {}, status.dump())
+    patch = merge_patch(current.dump_given() if current else {}, status.dump())
     if not patch:
         return None
     body = {"metadata": {"uid": resource.metadata.uid}, "status": patch}

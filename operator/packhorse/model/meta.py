@@ -25,6 +25,10 @@ class Model(BaseModel):
         """As it goes to the API server: camelCase, plain JSON values, nothing where there is nothing."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def dump_given(self) -> dict[str, Any]:
+        """The same, without what was not given: an object as the API server has it, with no defaults of ours."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -170,7 +170,7 @@ class Account:
                 return self._missing(error)
             seen = Blob(stream.properties.etag, stream.size)
             try:
-                summary = inspect(file, limits)
+                summary = inspect(file, limits, unpack=True)
             except ArchiveError as error:
                 return Refused(seen, f"the blob '{blob}' is no package that a node can take: {error}")
         return Content(seen, digest.hexdigest(), summary.files, summary.unpacked_size)
