@@ -170,10 +170,7 @@ class OwnEngine:
         self._run.mkdir(parents=True, exist_ok=True)
         config = self._folder / "daemon.json"
         config.write_text(json.dumps(self._settings(), indent=1))
-        # Set first, since a dockerd that has to set it drops all packets that other programs forward.
-        forward = Path("/proc/sys/net/ipv4/ip_forward")
-        if forward.read_text().strip() != "1":
-            forward.write_text("1")
+        _set_up_kernel()
         log = self._folder / "dockerd.log"
         say("Starting a Docker engine of our own.")
         with log.open("w") as output:
@@ -261,6 +258,18 @@ class OwnEngine:
             else:
                 return
         raise CommandError(f"Processes {list(pids)} do not end, not even by SIGKILL.")
+
+
+def _set_up_kernel() -> None:
+    """Raise what the kernel allows to what a cluster in containers takes; nothing is lowered."""
+    for name, least in (
+        ("net/ipv4/ip_forward", 1),  # before dockerd does it, which then drops all packets that others forward
+        ("fs/inotify/max_user_instances", 1024),  # each node's systemd, kubelet and containerd take a dozen or two
+        ("fs/inotify/max_user_watches", 524288),
+    ):
+        setting = Path("/proc/sys") / name
+        if int(setting.read_text()) < least:
+            setting.write_text(str(least))
 
 
 def _command_line(pid: int) -> list[str]:

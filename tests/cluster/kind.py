@@ -139,8 +139,9 @@ class KindCluster:
         self._write_record("made")
         if not self._wait_ready():
             raise ClusterError(
-                f"The nodes of the new cluster {self.name} are not ready after {_READY_TIMEOUT:.0f} s. "
-                f"See: kubectl --kubeconfig {self.kubeconfig} describe nodes"
+                f"The nodes of the new cluster {self.name} are not ready after {_READY_TIMEOUT:.0f} s. See: kubectl "
+                f"--kubeconfig {self.kubeconfig} describe nodes. A common cause are low limits: sysctl "
+                "fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288"
             )
 
     def delete(self) -> bool:
