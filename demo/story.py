@@ -79,7 +79,7 @@ def _install(terminal: Terminal, cluster: Cluster) -> None:
         *("helm", "upgrade", "--install", "packhorse", str(_CHART), "-n", SYSTEM, "--create-namespace"),
         *values,
         *("--wait", "--timeout", "5m"),
-        lines=4,
+        lines=2,
     )
     terminal.run("kubectl", "-n", SYSTEM, "get", "pods")
     terminal.console.print(f"Ready {terminal.seconds:.0f} s after the beginning.")

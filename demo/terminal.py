@@ -63,7 +63,9 @@ class Terminal:
         """A file's text, or its first lines."""
         all_lines = text.rstrip("\n").split("\n")
         shown = all_lines[:lines]
-        self.console.print(Syntax("\n".join(shown), language, theme="ansi_light", background_color="default"))
+        highlighted = Syntax("", language, theme="ansi_light", background_color="default").highlight("\n".join(shown))
+        self.console.print()
+        self.console.print(highlighted, soft_wrap=True, end="")
         if len(shown) < len(all_lines):
             self.console.print(f"[dim]... and {len(all_lines) - len(shown)} lines more[/dim]")
 
@@ -100,7 +102,7 @@ class Terminal:
 
     def _announce(self, words: tuple[str, ...]) -> None:
         self.console.print()
-        self.console.print(Text("$ ", "dim") + Text(shlex.join(words), "bold"), soft_wrap=True)
+        self.console.print(Text.assemble(("$ ", "dim"), (shlex.join(words), "bold")), soft_wrap=True)
         sys.stdout.flush()
 
     def _check(self, code: int, words: tuple[str, ...]) -> None:
