@@ -50,6 +50,7 @@ SECRET = Kind("v1", "secrets")
 CONFIG_MAP = Kind("v1", "configmaps")
 STATEFUL_SET = Kind("apps/v1", "statefulsets")
 EVENT = Kind("events.k8s.io/v1", "events")
+LEASE = Kind("coordination.k8s.io/v1", "leases")
 TOKEN_REVIEW = Kind("authentication.k8s.io/v1", "tokenreviews", namespaced=False)
 
 
@@ -157,6 +158,11 @@ class Client:
         """Create an object; one that exists already is an ApiError with the reason AlreadyExists."""
         path = kind.path(namespace)
         return await self.request("POST", path, query={"fieldManager": FIELD_MANAGER}, body=body)  # type: ignore[no-any-return]
+
+    async def replace(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an object; a resourceVersion in it that is not the current one is an ApiError, reason Conflict."""
+        path = kind.path(body["metadata"]["namespace"], body["metadata"]["name"])
+        return await self.request("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=body)  # type: ignore[no-any-return]
 
     async def apply(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply of an object of ours: what we set is ours, whoever had it."""

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import signal
+import uuid
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from packhorse.cluster.cache import Cache, key_of
 from packhorse.cluster.client import ApiError, ApiUnavailableError, Client, Kind
+from packhorse.cluster.lease import Lease
 from packhorse.operator.authority import issue, server_context
 from packhorse.operator.caches import Caches
 from packhorse.operator.health import Health
@@ -18,6 +21,7 @@ from packhorse.operator.wiring import Parts
 
 _log = logging.getLogger(__name__)
 
+LEASE_NAME = "packhorse-operator"
 COMPARE_EVERY = 300.0
 """Seconds between comparisons of the caches with the API server, for events that were missed."""
 
@@ -34,7 +38,9 @@ class Runtime:
         }
         self._client: Client | None = None
         self._service: NodeService | None = None
+        self._lease: Lease | None = None
         self._jobs: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     @property
     def kinds(self) -> list[Kind]:
@@ -54,6 +60,10 @@ class Runtime:
         """Fill the caches, then let everything work."""
         await self._health.start(self._settings.health_port)
         client = self._client = await Client.connect()
+        identity = f"{self._settings.instance}_{uuid.uuid4()}"
+        self._lease = Lease(client, self._settings.namespace, LEASE_NAME, identity)
+        await self._lease.acquire()
+        self._run(self._lease.keep())
         signer = await authority(client, self._settings)
         if self._settings.embedded_storage:
             await embedded_account(client, self._settings, signer)
@@ -63,7 +73,7 @@ class Runtime:
         parts = Parts(self._settings, client, self._caches, storage, signer.certificate)
         parts.subscribe()
         for work in (*parts.work(), self._compare_always()):
-            self._jobs.append(asyncio.get_running_loop().create_task(work))
+            self._run(work)
         self._service = parts.service
         pair = issue(signer, self._settings.node_service.partition(":")[0])
         await self._service.start(self._settings.node_port, server_context(pair))
@@ -74,14 +84,30 @@ class Runtime:
     async def stop(self) -> None:
         """End all that was started."""
         self._health.ready = False
+        self._stopping = True
         if self._service is not None:
             await self._service.stop()
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
+        if self._lease is not None:
+            await self._lease.release()
         if self._client is not None:
             await self._client.close()
         await self._health.stop()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let it work until the operator stops; if it ends before, the operator ends too, and is started again."""
+        job = asyncio.get_running_loop().create_task(work)
+        job.add_done_callback(self._ended)
+        self._jobs.append(job)
+
+    def _ended(self, job: asyncio.Task[None]) -> None:
+        if not self._stopping:
+            error = None if job.cancelled() else job.exception()
+            _log.critical("a part of the operator ended, so the operator stops: %s", error, exc_info=error)
+            self._stopping = True
+            signal.raise_signal(signal.SIGTERM)
 
     async def _compare_always(self) -> None:
         while True:

@@ -91,22 +91,24 @@ def allowed(objects: list[Object], name: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS.keys())
 def test_rights_of_the_operator(values: dict[str, Any]) -> None:
-    read, status = {"get", "list", "watch"}, {"patch", "update"}
+    read = {"get", "list", "watch"}
     assert allowed(render(values), "packhorse-operator") == {
-        "applications": read | {"create", "patch"},
-        **{kind: read | {"patch"} for kind in KINDS - {"applications"}},
-        **{f"{kind}/status": status for kind in KINDS},
-        **{f"{kind}/finalizers": {"update"} for kind in KINDS},
-        "statefulsets": read | {"create", "patch", "delete"},
-        "pods": read | {"delete"},
-        "configmaps": {"get", "create", "patch", "delete"},
+        "pools": read,
+        "tasks": read,
+        "applications": read | {"create"},
+        "applicationpackages": read | {"patch"},
+        **{f"{kind}/status": {"patch"} for kind in KINDS},
+        "pools/finalizers": {"update"},
+        "statefulsets": read | {"create", "patch"},
+        "pods": read,
+        "configmaps": {"create", "patch"},
         "secrets": {"create", "patch", "delete"},
-        "events": {"create", "patch"},
+        "events": {"create"},
     }
     assert allowed(render(values), "packhorse-operator-tokenreviews") == {"tokenreviews": {"create"}}
     assert allowed(render(values), "packhorse-operator-own-namespace") == {
-        "secrets": {"get", "create", "patch", "update"},
-        "leases": {"get", "create", "patch", "update"},
+        "secrets": {"get", "create"},
+        "leases": {"get", "create", "update"},
     }
 
 

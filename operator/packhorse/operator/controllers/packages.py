@@ -49,6 +49,8 @@ class PackageController:
         package = self._caches.packages.get(key)
         if package is None or package.metadata.deletion_timestamp is not None:
             return None
+        if not package.upload_requested:
+            self._granted.pop(package.metadata.uid, None)
         await self._create_application(package)
         seen = await self._look(package)
         if isinstance(seen, Blob) and not package.upload_requested and not unchanged(package, seen):
@@ -136,7 +138,6 @@ class PackageController:
             return
         namespace, name = package.key
         await self._client.delete(SECRET, namespace, _secret_name(package))
-        self._granted.pop(package.metadata.uid, None)
         body = {"metadata": {"uid": package.metadata.uid, "annotations": {UPLOAD_ANNOTATION: None}}}
         await self._client.patch(kind_of(ApplicationPackage), namespace, name, body)
 
