@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.cluster import tools
 from tests.cluster.cache import Cache
-from tests.cluster.command import ClusterError, CommandError, run
+from tests.cluster.command import ClusterError, CommandError, run, succeeds
 from tests.cluster.engine import Engine, lacks_sys_resource
 from tests.cluster.progress import say
 
@@ -38,6 +38,21 @@ def nodes(engine: Engine, name: str) -> list[Node]:
         for container, node, state, role in (line.split() for line in lines)
     ]
     return sorted(found, key=lambda node: node.name)
+
+
+def wait_answering(engine: Engine, found: list[Node]) -> bool:
+    """Wait until containerd and the kubelet answer on these nodes; whether they do.
+
+    The API server calls a node ready for some time after it has stopped, so its word is not enough after a start.
+    """
+    check = "crictl info >/dev/null && curl --silent --fail http://127.0.0.1:10248/healthz"
+    deadline = time.monotonic() + _READY_TIMEOUT
+    for node in found:
+        while not succeeds(["docker", "exec", node.container, "sh", "-c", check], env=engine.env, timeout=30):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+    return True
 
 
 def schedulable(found: list[Node]) -> list[Node]:
@@ -113,7 +128,7 @@ class KindCluster:
                 say(f"A node does not start: {error}")
                 return False
         self._write_kubeconfig()
-        if self._wait_ready():
+        if wait_answering(self._engine, found) and self._wait_ready():
             return True
         say(f"Cluster {self.name} does not become ready: it is made anew.")
         return False

@@ -20,7 +20,7 @@ from tests.cluster.cache import Cache, remove
 from tests.cluster.command import ClusterError, environment
 from tests.cluster.dockerarchive import add, architecture
 from tests.cluster.engine import Engine
-from tests.cluster.kind import Node
+from tests.cluster.kind import Node, wait_answering
 from tests.cluster.progress import say
 from tests.cluster.registry import registry_of
 
@@ -172,6 +172,10 @@ def _path(digest: str) -> str:
 
 def _images(engine: Engine, node: Node) -> dict[str, str]:
     """The images that a node has: identity by full name."""
+    if not wait_answering(engine, [node]):
+        raise ClusterError(
+            f"containerd or kubelet do not answer on node {node.name}: docker logs {node.container[:12]}"
+        )
     listed = json.loads(engine.docker("exec", node.container, "crictl", "images", "--output", "json", timeout=60))
     return {name: image["id"] for image in listed["images"] for name in image["repoTags"]}
 
