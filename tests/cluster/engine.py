@@ -163,7 +163,17 @@ class OwnEngine:
         """Stop it if it runs, and wait for its end."""
         if pid := self._alive(self._pid_file, "dockerd"):
             self._end([pid])
+            self._end(self._processes())  # a containerd that it took over from an earlier one stays behind
+            self._unmount()
+            remove(self._run)
             say("Stopped our Docker engine.")
+
+    def _unmount(self) -> None:
+        """Unmount what an engine that was killed left mounted, so that its folders can be removed."""
+        points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        ours = [point for point in points if point.startswith((f"{self._folder}/", f"{self._run}/"))]
+        for point in reversed(ours):
+            run(["umount", point])
 
     def _launch(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
