@@ -31,7 +31,8 @@ def package_variables(
     """All variables of all visible packages; each value is the directory of the package's files.
 
     Args:
-        visible: The packages; the same content twice counts once.
+        visible: The packages. Of two contents of one version, the later in the list counts: a task brought it after
+            its node had installed the other one.
         defaults: Default version by application id, both in lower case.
         root: The node's root directory.
 
@@ -39,7 +40,7 @@ def package_variables(
         CollisionError: Two different packages flatten to one name.
     """
     owners: dict[str, Package] = {}
-    for package, name in _names(visible, defaults):
+    for package, name in _names(_newest(visible), defaults):
         owner = owners.setdefault(name, package)
         if owner.directory != package.directory:
             raise CollisionError(
@@ -47,6 +48,17 @@ def package_variables(
                 " refer to one of them only, or give one application or version another name"
             )
     return {name: str(root / package.directory) for name, package in owners.items()}
+
+
+def _newest(visible: Sequence[VisiblePackage]) -> list[VisiblePackage]:
+    """One entry a version."""
+    chosen: dict[tuple[str, str], VisiblePackage] = {}
+    for item in visible:
+        version = (item.package.application_id.lower(), item.package.version.lower())
+        earlier = chosen.get(version)
+        by_default = item.by_default or (earlier is not None and earlier.by_default)
+        chosen[version] = VisiblePackage(item.package, by_default)
+    return list(chosen.values())
 
 
 def _names(visible: Sequence[VisiblePackage], defaults: Mapping[str, str]) -> Iterator[tuple[Package, str]]:
@@ -83,8 +95,7 @@ def _unversioned(own: Sequence[VisiblePackage], default: str | None) -> Package 
     for item in own:
         if item.by_default:
             return item.package
-    only = {item.package.directory: item.package for item in own}
-    return next(iter(only.values())) if len(only) == 1 else None
+    return own[0].package if len(own) == 1 else None
 
 
 def node_variables(pool: str, node: str, root: PurePosixPath = NODE_ROOT) -> dict[str, str]:
