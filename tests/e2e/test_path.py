@@ -133,7 +133,8 @@ def test_deleting_a_running_task_ends_its_processes(ready: Namespace) -> None:
     ready.apply(task("long", "work", "sleep 4711 & sleep 4712"))
     eventually(lambda: ready.get("phtask", "long")["status"]["state"] == "running", "it runs")
     node = ready.get("phtask", "long")["status"]["nodeName"]
-    count = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o 'sleep 471[12]' | wc -l"
+    each = "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$file; echo; done 2>/dev/null"
+    count = f"{each} | grep -cx 'sleep 471[12] ' || true"
 
     def sleeping() -> int:
         return int(ready.kubectl("exec", node, "-c", "node", "--", "/bin/sh", "-c", count).strip())

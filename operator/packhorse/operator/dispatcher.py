@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
 
 from packhorse.clock import timestamp
 from packhorse.cluster.cache import Key
@@ -51,6 +52,8 @@ class Dispatcher:
         self._keys: dict[str, Key] = {}
         self._pods: dict[Key, str] = {}
         self._pools: set[str] = set()
+        # a lock lives as long as somebody holds it or waits for it
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._writes = asyncio.Semaphore(WRITES_AT_ONCE)
         self._jobs: set[asyncio.Task[None]] = set()
         self._ending: set[tuple[str, int]] = set()
@@ -309,9 +312,14 @@ class Dispatcher:
     # --- results --------------------------------------------------------------------------------------------------
 
     async def _note_started(self, message: TaskStarted) -> None:
+        def change(current: Task) -> TaskStatus:
+            status = current.status
+            preparing = status.state is TaskState.PREPARING and status.attempt == message.attempt
+            return tasks.running(current, timestamp()) if preparing else status
+
         task = self._task(message.uid)
-        if task is not None and task.status.state is TaskState.PREPARING and task.status.attempt == message.attempt:
-            await self._write(task, lambda current: tasks.running(current, timestamp()))
+        if task is not None:
+            await self._write(task, change)
 
     async def _record_end(self, session: Session, message: TaskEnded) -> None:
         try:
@@ -387,11 +395,20 @@ class Dispatcher:
     async def _write(self, task: Task, change: Callable[[Task], TaskStatus]) -> Task | None:
         """Write the next status of a task, again until it is written; None where the task is gone.
 
-        ``change`` is given the task as it is at each try. Raises ApiError where the API server calls it wrong.
+        One write a task at a time: ``change`` is given the task as the write before left it, and at each try.
+        Raises ApiError where the API server calls the status wrong.
         """
+        uid = task.metadata.uid
+        lock = self._locks.get(uid)
+        if lock is None:
+            lock = self._locks[uid] = asyncio.Lock()
+        async with lock:
+            return await self._write_alone(uid, change)
+
+    async def _write_alone(self, uid: str, change: Callable[[Task], TaskStatus]) -> Task | None:
         tries = 0
         while True:
-            current = self._task(task.metadata.uid)
+            current = self._task(uid)
             if current is None:
                 return None
             status = change(current)
@@ -410,7 +427,7 @@ class Dispatcher:
                 continue
             if raw is None:
                 return None
-            return self._caches.tasks.put(raw) or self._task(task.metadata.uid)
+            return self._caches.tasks.put(raw) or self._task(uid)
 
     def _spawn(self, job: Awaitable[object]) -> None:
         async def guarded() -> None:
