@@ -23,7 +23,7 @@ attempt() { # KEY
 }
 
 signal() { # KEY SIGNAL
-    for environment in $("$bb" grep -lsaF "PACKHORSE_ATTEMPT=$1" /proc/[0-9]*/environ); do
+    for environment in $("$bb" grep -lszF "PACKHORSE_ATTEMPT=$1" /proc/[0-9]*/environ); do
         process=${environment#/proc/}
         kill -s "$2" "${process%/environ}" 2>/dev/null
     done
@@ -33,7 +33,7 @@ stop() {
     : >"$run/stopping"
     signal "" TERM
     tries=0
-    while [ -n "$("$bb" grep -lsaF "PACKHORSE_ATTEMPT=" /proc/[0-9]*/environ)" ] && [ "$tries" -lt 100 ]; do
+    while [ -n "$("$bb" grep -lszF "PACKHORSE_ATTEMPT=" /proc/[0-9]*/environ)" ] && [ "$tries" -lt 100 ]; do
         "$bb" sleep 0.1
         tries=$((tries + 1))
     done
