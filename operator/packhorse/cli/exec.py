@@ -19,6 +19,10 @@ from packhorse.cli.errors import ApiError, CliError, ConnectionLostError
 from packhorse.cli.refusals import refusal
 
 
+class NotStartedError(CliError):
+    """The pod is there, but its container does not run, or has no such program."""
+
+
 class Channel(IntEnum):
     """First byte of a message: what its rest is."""
 
@@ -94,7 +98,7 @@ class Exec:
 
         Raises:
             ConnectionLostError: The connection broke off before the end.
-            CliError: The command could not be started.
+            NotStartedError: The command could not be started.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -124,7 +128,7 @@ class Exec:
             if cause.get("reason") == "ExitCode":
                 self.exit_code = int(cause["message"])
                 return
-        raise CliError(f"The node could not run the command: {status.get('message', 'no reason is given')}")
+        raise NotStartedError(f"The node could not run the command: {status.get('message', 'no reason is given')}")
 
 
 def _open(cluster: Cluster, url: str) -> Any:

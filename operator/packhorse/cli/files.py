@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from packhorse.cli.cluster import Cluster
 from packhorse.cli.errors import ApiError, CliError, ConnectionLostError
-from packhorse.cli.exec import Channel, Exec
+from packhorse.cli.exec import Channel, Exec, NotStartedError
 from packhorse.cli.progress import Advance
 from packhorse.model import Task
 
@@ -155,8 +155,11 @@ class RemoteFile:
             if error.status in _NOT_THERE:
                 raise NodeGoneError(f"Node {self.node} is not there now: {error.message}") from error
             raise
-        with running:
-            yield running
+        try:
+            with running:
+                yield running
+        except NotStartedError as error:
+            raise NodeGoneError(f"Node {self.node} does not run now: {error.message}") from error
 
 
 def _umask() -> int:

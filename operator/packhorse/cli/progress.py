@@ -1,6 +1,7 @@
 """Progress: a bar on a terminal, a few plain lines anywhere else. All of it goes to standard error."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -45,7 +46,7 @@ def _bar(console: Console, label: str, total: int, unit: str) -> Iterator[Advanc
         else (progress.MofNCompleteColumn(), progress.TimeElapsedColumn())
     )
     columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), *amounts)
-    with progress.Progress(*columns, console=console) as bar:
+    with progress.Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(label, total=total)
         yield lambda done: bar.update(task, completed=done)
 

@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
-from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError, ServiceResponseError
+from azure.core.exceptions import AzureError, HttpResponseError
 from azure.core.pipeline.transport import RequestsTransport
-from azure.storage.blob import BlobClient
+from azure.storage.blob import BlobClient, ExponentialRetry
+from requests.adapters import HTTPAdapter
 
 from packhorse.cli.cluster import Cluster
 from packhorse.cli.errors import CliError, ConnectionLostError
@@ -42,9 +43,21 @@ def upload(cluster: Cluster, grant: Grant, file: Path, advance: Advance) -> None
         CliError: The storage account refuses, or cannot be reached even after some tries.
     """
     logging.getLogger("azure").setLevel(logging.ERROR)
-    address, options = (
-        (grant.url, {}) if grant.proxy_path is None else _through_api_server(cluster, grant.url, grant.proxy_path)
-    )
+    if grant.proxy_path is None:
+        _write(grant.url, file, advance, {})
+        return
+    parts = urlsplit(grant.url)
+    address = f"{cluster.configuration.host}{grant.proxy_path}{parts.path}?{parts.query}"
+    with _api_server_session(cluster) as session:
+        verify, certificate = _certificates(cluster)
+        _check_way(session, address, verify, certificate)
+        transport = RequestsTransport(
+            session=session, session_owner=False, connection_verify=verify, connection_cert=certificate
+        )
+        _write(address, file, advance, {"transport": transport})
+
+
+def _write(address: str, file: Path, advance: Advance, options: dict[str, Any]) -> None:
     # Not BlobClient.from_blob_url: it takes a path apart by what the host's name looks like.
     parts = urlsplit(address)
     base, container, blob = parts.path.rsplit("/", 2)
@@ -54,36 +67,45 @@ def upload(cluster: Cluster, grant: Grant, file: Path, advance: Advance) -> None
         blob_name=unquote(blob),
         max_block_size=_BLOCK,
         max_single_put_size=_BLOCK,
-        retry_total=5,
+        retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=5, random_jitter_range=1),
         **options,
     )
-    size = file.stat().st_size
-    try:
-        with client, file.open("rb") as stream:
+
+    def write_blocks() -> None:
+        with file.open("rb") as stream:
             client.upload_blob(
                 stream,
-                length=size,
+                length=file.stat().st_size,
                 overwrite=True,
                 max_concurrency=_CONNECTIONS,
                 progress_hook=lambda done, _: advance(done),
             )
+
+    try:
+        with client:
+            try:
+                write_blocks()
+            except HttpResponseError as error:
+                if _code(error) != "InvalidBlobOrBlock":
+                    raise
+                # Another tool began an upload and left blocks whose ids are of another length: what a list of blocks
+                # leaves out, such as an empty one, is cleared away.
+                client.commit_block_list([])
+                write_blocks()
     except HttpResponseError as error:
         raise _refusal(error, parts.netloc) from error
-    except (ServiceRequestError, ServiceResponseError) as error:
-        raise ConnectionLostError(
-            f"The upload to {parts.netloc} broke off: {_without_query(error, parts.query)}",
-            _AGAIN,
-        ) from error
     except AzureError as error:
-        raise CliError(f"The upload failed: {_without_query(error, parts.query)}") from error
+        raise ConnectionLostError(
+            f"The upload to {parts.netloc} broke off: {str(error).replace(parts.query, '...')}", _AGAIN
+        ) from error
 
 
-def _through_api_server(cluster: Cluster, url: str, proxy_path: str) -> tuple[str, dict[str, Any]]:
-    """The blob's address at the API server, and how to get in there with the kubeconfig's own credentials."""
+def _api_server_session(cluster: Cluster) -> requests.Session:
+    """Connections to the API server, with the kubeconfig's own credentials."""
     configuration = cluster.configuration
 
-    class Adapter(requests.adapters.HTTPAdapter):
-        """Checks the API server's certificate as the kubeconfig says."""
+    class Adapter(HTTPAdapter):
+        """Expects the API server's certificate to have the name that the kubeconfig says."""
 
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             if configuration.tls_server_name:
@@ -102,27 +124,46 @@ def _through_api_server(cluster: Cluster, url: str, proxy_path: str) -> tuple[st
     session.mount("https://", Adapter(pool_maxsize=_CONNECTIONS))
     if configuration.proxy:
         session.proxies = {"http": configuration.proxy, "https": configuration.proxy}
-    transport = RequestsTransport(
-        session=session,
-        session_owner=False,
-        connection_verify=(configuration.ssl_ca_cert or True) if configuration.verify_ssl else False,
-        connection_cert=(configuration.cert_file, configuration.key_file) if configuration.cert_file else None,
-    )
-    parts = urlsplit(url)
-    return f"{configuration.host}{proxy_path}{parts.path}?{parts.query}", {"transport": transport}
+    return session
 
 
-def _refusal(error: Any, host: str) -> CliError:
-    response = error.response
-    code = response.headers.get("x-ms-error-code") if response is not None else None
-    if error.status_code == http.HTTPStatus.FORBIDDEN and code is None:  # it never came as far as the storage account
-        return CliError(
-            f"{host} does not let you reach the storage inside the cluster (services/proxy).",
-            "Ask the cluster's administrator for the role packhorse-uploader in Packhorse's namespace.",
-        )
-    return CliError(f"{host} refuses the upload: {code or error.reason} (HTTP {error.status_code}).", _AGAIN)
+def _certificates(cluster: Cluster) -> tuple[str | bool, tuple[str, str] | None]:
+    """What the API server's certificate is checked with, and the client's own certificate and key."""
+    configuration = cluster.configuration
+    verify = (configuration.ssl_ca_cert or True) if configuration.verify_ssl else False
+    certificate = (configuration.cert_file, configuration.key_file) if configuration.cert_file else None
+    return verify, certificate
 
 
-def _without_query(error: Exception, query: str) -> str:
-    """The error's text, without the signature."""
-    return str(error).replace(query, "...")
+def _check_way(
+    session: requests.Session, address: str, verify: str | bool, certificate: tuple[str, str] | None
+) -> None:
+    """Ask whether the API server lets us through at all, with a request that no storage account takes.
+
+    It would cut off a long upload that it refuses, and the reason would be lost. (A blob's type is missing in it.)
+    """
+    host = urlsplit(address).netloc
+    try:
+        answer = session.put(address, verify=verify, cert=certificate, timeout=30)
+    except requests.RequestException as error:
+        raise ConnectionLostError(f"The cluster at {host} cannot be reached for the upload.", _AGAIN) from error
+    try:
+        said = answer.json()
+    except ValueError:
+        return  # XML, so it is the storage account that speaks
+    if isinstance(said, dict) and said.get("kind") == "Status":
+        if answer.status_code == http.HTTPStatus.FORBIDDEN:
+            raise CliError(
+                f"{host} does not let you reach the storage inside the cluster: {said.get('message')}",
+                "Ask the cluster's administrator for the role packhorse-uploader in Packhorse's namespace.",
+            )
+        raise CliError(f"The storage inside the cluster cannot be reached: {said.get('message')}", _AGAIN)
+
+
+def _refusal(error: HttpResponseError, host: str) -> CliError:
+    return CliError(f"{host} refuses the upload: {_code(error) or error.reason} (HTTP {error.status_code}).", _AGAIN)
+
+
+def _code(error: Any) -> str | None:
+    """The storage account's own word for an error."""
+    return None if error.response is None else error.response.headers.get("x-ms-error-code")

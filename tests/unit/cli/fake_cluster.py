@@ -52,10 +52,12 @@ class FakeCluster:
         folder: What stands for the nodes' ``/mnt/batch/tasks``.
         requests: Method and path of everything that was asked.
         blobs: What was uploaded, by path.
+        blocks: Parts of uploads, by path and id.
         refusals: What to answer instead, by method and plural name.
         page: How many objects a list gives at once.
         token: What the Authorization header has to say; None asks for nothing.
         proxy_allowed: Whether the user may reach the storage account through the API server.
+        node_runs: Whether the container of the node is up.
         cut_after: Bytes after which the next executions lose their connection, one entry each.
         on_watch: What to do once when a watch begins, one entry each time.
         on_block: What to do once when a part of a file arrives.
@@ -70,6 +72,7 @@ class FakeCluster:
         self.page = 500
         self.token: str | None = None
         self.proxy_allowed = True
+        self.node_runs = True
         self.cut_after: list[int] = []
         self.on_watch: list[Callable[[FakeCluster], None]] = []
         self.on_block: list[Callable[[], None]] = []
@@ -79,7 +82,7 @@ class FakeCluster:
         self._events: list[tuple[int, str, str, Json]] = []
         self._version = 0
         self._oldest = 0
-        self._blocks: dict[tuple[str, str], bytes] = {}
+        self.blocks: dict[tuple[str, str], bytes] = {}
         self._lock = threading.RLock()
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Event()
@@ -273,11 +276,17 @@ class FakeCluster:
         if pod != NODE:
             return _missing("pods", pod)
         self.executed.add()
+        status: Json
         cut = self.cut_after.pop(0) if self.cut_after else None
         socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
         await socket.prepare(request)
         command = [word.replace(ROOT, str(self.folder)) for word in request.query.getall("command")]
         stdin = request.query["stdin"] == "1"
+        if not self.node_runs:
+            status = {"status": "Failure", "message": 'container not found ("node")', "code": 500}
+            await socket.send_bytes(b"\3" + json.dumps(status).encode())
+            await socket.close()
+            return socket
         process = await asyncio.create_subprocess_exec(
             *command, stdout=-1, stderr=-1, stdin=-1 if stdin else asyncio.subprocess.DEVNULL
         )
@@ -297,7 +306,7 @@ class FakeCluster:
         code = await process.wait()
         await output
         if not socket.closed and not listener.done():
-            status: Json = {"status": "Success"}
+            status = {"status": "Success"}
             if code:
                 cause = {"reason": "ExitCode", "message": str(code)}
                 status = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
@@ -312,16 +321,21 @@ class FakeCluster:
         if not self.proxy_allowed:
             return _refused(http.HTTPStatus.FORBIDDEN, "Forbidden", 'services "packhorse-azurite" is forbidden')
         blob = request.path.removeprefix(PROXY)
+        if "comp" not in request.query and "x-ms-blob-type" not in request.headers:
+            return web.Response(status=400, headers={"x-ms-error-code": "MissingRequiredHeader"}, text="<Error/>")
         if request.query.get("sig") != "good":
             return web.Response(status=403, headers={"x-ms-error-code": "AuthenticationFailed"})
         body = await request.read()
         while self.on_block:
             self.on_block.pop(0)()
         if request.query.get("comp") == "block":
-            self._blocks[blob, request.query["blockid"]] = body
+            if any(name == blob and len(other) != len(request.query["blockid"]) for name, other in self.blocks):
+                return web.Response(status=400, headers={"x-ms-error-code": "InvalidBlobOrBlock"})
+            self.blocks[blob, request.query["blockid"]] = body
         elif request.query.get("comp") == "blocklist":
             ids = [part.split("<")[0] for part in body.decode().split("<Latest>")[1:]]
-            self.blobs[blob] = b"".join(self._blocks[blob, block] for block in ids)
+            self.blobs[blob] = b"".join(self.blocks[blob, block] for block in ids)
+            self.blocks = {key: block for key, block in self.blocks.items() if key[0] != blob}
         else:
             self.blobs[blob] = body
         headers = {"ETag": '"1"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "x-ms-request-id": "1"}

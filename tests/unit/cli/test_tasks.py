@@ -236,6 +236,16 @@ def test_logs_of_a_node_that_is_gone_are_the_last_lines(cluster: FakeCluster, pa
     assert "last lines" in result.stderr
 
 
+def test_logs_of_a_node_that_is_rebooting_are_the_last_lines(cluster: FakeCluster, packhorse: Run) -> None:
+    add_task(cluster, "one", {**SUCCESS, "output": {"stdout": "the end\n", "stderr": ""}})
+    cluster.node_runs = False
+
+    result = packhorse("task", "logs", "one")
+
+    assert result.stdout == "the end\n"
+    assert "render-0 does not run now" in result.stderr
+
+
 def test_no_logs_anywhere_is_an_error(cluster: FakeCluster, packhorse: Run) -> None:
     add_task(cluster, "one", {**SUCCESS, "nodeName": "render-9"})
 

@@ -122,7 +122,17 @@ def test_large_package_goes_in_blocks(cluster: FakeCluster, packhorse: Run, tmp_
     assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file)).exit_code == 0
 
     assert cluster.blobs == {BLOB: file.read_bytes()}
-    assert cluster.requests.count(("PUT", PROXY + BLOB)) == 4
+    assert cluster.requests.count(("PUT", PROXY + BLOB)) == 1 + 3 + 1  # the question, the blocks, their list
+
+
+def test_half_an_upload_by_another_tool_is_cleared_away(cluster: FakeCluster, packhorse: Run, tmp_path: Path) -> None:
+    file = make_zip(tmp_path / "large.zip", os.urandom(20_000_000))
+    cluster.blocks[BLOB, "short"] = b"half"
+    cluster.react(Operator())
+
+    assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file)).exit_code == 0
+
+    assert cluster.blobs == {BLOB: file.read_bytes()}
 
 
 def test_set_default_comes_after_activation(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
