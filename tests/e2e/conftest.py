@@ -173,15 +173,8 @@ def pool(
     name: str, nodes: int, image: str, references: Sequence[Mapping[str, str]] = (), **spec: object
 ) -> dict[str, Any]:
     """A Pool with small volumes."""
-    return resource(
-        "Pool",
-        name,
-        targetNodes=nodes,
-        image=image,
-        nodeStorage={"size": "1Gi"},
-        applicationPackageReferences=list(references),
-        **spec,
-    )
+    spec = {"nodeStorage": {"size": "1Gi"}, "applicationPackageReferences": list(references), **spec}
+    return resource("Pool", name, targetNodes=nodes, image=image, **spec)
 
 
 def resource(kind: str, name: str, **spec: object) -> dict[str, Any]:

@@ -153,13 +153,13 @@ def test_a_task_that_takes_too_long_is_ended(ready: Namespace) -> None:
 
 
 def test_a_failing_command_is_run_again_in_a_clean_directory(ready: Namespace) -> None:
-    command = 'ls; touch left-behind; test "$AZ_BATCH_TASK_ATTEMPT" = 3 || exit 7'
+    command = 'ls; echo clean; touch left-behind; test "$AZ_BATCH_TASK_ATTEMPT" = 3 || exit 7'
     ready.apply(task("again", "work", command, constraints={"maxTaskRetryCount": 5}))
     status = ready.finished("again")
     assert status["executionInfo"]["result"] == "success"
     assert status["executionInfo"]["retryCount"] == 2
     assert status["attempt"] == 3
-    assert status["output"]["stdout"] == ""
+    assert status["output"]["stdout"] == "clean\n"
 
 
 # The last test of the file: it changes the pool.

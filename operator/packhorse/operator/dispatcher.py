@@ -56,6 +56,7 @@ class Dispatcher:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._writes = asyncio.Semaphore(WRITES_AT_ONCE)
         self._jobs: set[asyncio.Task[None]] = set()
+        self._giving: set[str] = set()
         self._ending: set[tuple[str, int]] = set()
         self._queue: WorkQueue[Key] = WorkQueue("pool", self._schedule, workers=8)
 
@@ -81,13 +82,13 @@ class Dispatcher:
 
     def pool_seen(self, pool: Pool) -> None:
         """A pool was made or changed."""
-        if pool.metadata.uid not in self._pools:
-            self._pools.add(pool.metadata.uid)
-            for task in self._caches.tasks.in_namespace(pool.metadata.namespace):
-                if task.spec.pool == pool.metadata.name:
-                    self.task_seen(task)
         for pod in self._caches.nodes_of(pool.key):
             self._set_node(pod, pool)
+        if pool.metadata.uid not in self._pools:
+            self._pools.add(pool.metadata.uid)
+            for task in tuple(self._caches.tasks.in_namespace(pool.metadata.namespace)):
+                if task.spec.pool == pool.metadata.name:
+                    self.task_seen(task)
         self._queue.add(pool.key)
 
     def node_seen(self, pod: Pod) -> None:
@@ -145,7 +146,11 @@ class Dispatcher:
             task = self._task(uid)
             if task is None:
                 self._fleet.release(uid)
-            elif (uid, task.status.attempt) not in reported and task.status.state is not TaskState.ACTIVE:
+            elif task.status.state is TaskState.ACTIVE:
+                if uid not in self._giving:
+                    self._release(uid)
+                    self._enqueue(task)
+            elif (uid, task.status.attempt) not in reported:
                 self._spawn(self._push(task, session))
         for uid, attempt in reported:
             if not self._current(uid, attempt, session):
@@ -227,6 +232,7 @@ class Dispatcher:
         if task is None or task.status.state is not TaskState.ACTIVE:
             self._release(uid)
             return None
+        self._giving.add(uid)
         try:
             if session is not None:
                 return await self._give(task, session)
@@ -234,6 +240,8 @@ class Dispatcher:
             self._release(uid)
             self._enqueue(task)
             raise
+        finally:
+            self._giving.discard(uid)
         self._release(uid)
         self._enqueue(task)
         return None
@@ -345,12 +353,14 @@ class Dispatcher:
         task = self._task(uid)
         if task is not None and task.status.state in {TaskState.PREPARING, TaskState.RUNNING}:
             _log.info("task %s/%s: node %s is gone, the task waits for another one", *task.key, node[1])
-            self._spawn(self._requeue_after_write(task))
+            self._spawn(self._requeue_after_write(task, node))
         elif task is not None and task.status.state is TaskState.ACTIVE:
             self._enqueue(task)
 
-    async def _requeue_after_write(self, task: Task) -> None:
+    async def _requeue_after_write(self, task: Task, node: Key) -> None:
         written = await self._write(task, lambda current: tasks.requeued(current, timestamp()))
+        if self._fleet.holder(task.metadata.uid) == node:
+            self._release(task.metadata.uid)
         if written is not None and written.status.state is TaskState.ACTIVE:
             self._enqueue(written)
 
