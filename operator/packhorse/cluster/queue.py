@@ -18,6 +18,12 @@ FIRST_DELAY = 0.2
 LONGEST_DELAY = 60.0
 
 
+def backoff(failures: int, longest: float = LONGEST_DELAY) -> float:
+    """Seconds to wait after so many failures in a row: twice as long each time, up to ``longest``, with jitter."""
+    doublings = min(failures - 1, 16)  # days of failures must not end in a number too large for a float
+    return min(longest, FIRST_DELAY * (1 << doublings)) * random.uniform(0.8, 1.2)  # noqa: S311
+
+
 class WorkQueue(Generic[K]):
     """Keys to reconcile.
 
@@ -85,7 +91,7 @@ class WorkQueue(Generic[K]):
             again = await self._handler(key)
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (failures - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
+            delay = backoff(failures)
             _log.warning("%s %s: try %d failed, next in %.1f s: %s", self._name, key, failures, delay, error)
             _log.debug("%s %s", self._name, key, exc_info=True)
             self.add(key, delay)

@@ -25,19 +25,24 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
 async def write_status(client: Client, resource: Resource, status: Status) -> dict[str, Any] | None:
     """Write a status where it differs from what the resource shows.
 
-    The patch is bound to the object's uid: a namesake that was made meanwhile is never touched.
+    The patch is bound to the object's resourceVersion: neither a namesake that was made meanwhile (the API server
+    minds no uid in a patch of the status) nor what somebody else wrote is ever overwritten.
 
     Returns:
         The object as it is then, or None where there was nothing to write or the object is gone.
+
+    Raises:
+        ApiError: With the reason Conflict where the object is not as ``resource`` shows it any more; look again.
+        ApiUnavailableError: The status may have been written or not.
     """
     current = resource.status if isinstance(resource.status, Status) else None  # type: ignore[attr-defined]
     patch = merge_patch(current.dump_given() if current else {}, status.dump())
     if not patch:
         return None
-    body = {"metadata": {"uid": resource.metadata.uid}, "status": patch}
+    body = {"metadata": {"resourceVersion": resource.metadata.resource_version}, "status": patch}
     try:
         return await client.patch(kind_of(type(resource)), *resource.key, body, subresource="status")
     except ApiError as error:
-        if error.not_found or (error.status == 409 and "uid" in str(error).lower()):
+        if error.not_found:
             return None
         raise

@@ -8,14 +8,13 @@ one changes nothing.
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from packhorse.clock import timestamp
 from packhorse.cluster.cache import Key
-from packhorse.cluster.client import ApiError, ApiUnavailableError, Client
-from packhorse.cluster.queue import WorkQueue
+from packhorse.cluster.client import ApiError, ApiUnavailableError, Client, kind_of
+from packhorse.cluster.queue import WorkQueue, backoff
 from packhorse.cluster.status import write_status
 from packhorse.domain import azure, tasks
 from packhorse.domain.conditions import SCHEDULED
@@ -32,8 +31,11 @@ _log = logging.getLogger(__name__)
 
 WRITES_AT_ONCE = 32
 """Status patches in flight; more do not make one API server faster."""
-FIRST_DELAY = 0.2
 LONGEST_DELAY = 30.0
+"""Seconds at most between two tries of a write, and until a task that could not be given to a node is tried again."""
+
+Change = Callable[[Task], TaskStatus]
+"""The next status of a task as it is now; the very status that it has where there is nothing to change."""
 
 
 class Dispatcher:
@@ -113,9 +115,12 @@ class Dispatcher:
         uid, status = task.metadata.uid, task.status
         self._keys[uid] = task.key
         pool = (task.metadata.namespace, task.spec.pool)
-        if status.state is TaskState.COMPLETED or task.metadata.deletion_timestamp is not None:
-            if status.state is TaskState.COMPLETED and self._fleet.release(uid) is not None:
+        if status.state is TaskState.COMPLETED:
+            if self._fleet.release(uid) is not None:
                 self._freed(pool)
+        elif task.metadata.deletion_timestamp is not None:
+            if self._fleet.holder(uid) is None:
+                self._leave_queue(task)
         elif status.state is TaskState.ACTIVE:
             if self._fleet.holder(uid) is None:
                 self._enqueue(task)
@@ -133,7 +138,7 @@ class Dispatcher:
         if session is not None:
             session.send(EndTask(uid, task.status.attempt))
         else:
-            self._fleet.release(uid)
+            self._leave_queue(task)
 
     # --- what nodes say -------------------------------------------------------------------------------------------
 
@@ -192,11 +197,14 @@ class Dispatcher:
         given = False
         for assignment in self._fleet.assign(key, pool.spec.task_scheduling_policy.node_fill_type):
             given = True
+            self._giving.add(assignment.uid)
             self._spawn(self._dispatch(assignment.uid, assignment.node))
         if given:
             self._pool_changed(key)
 
     def _enqueue(self, task: Task) -> None:
+        if task.metadata.deletion_timestamp is not None:
+            return
         namespace, name = task.metadata.namespace, task.spec.pool
         pool = self._caches.pools.get((namespace, name))
         if pool is None:
@@ -208,7 +216,10 @@ class Dispatcher:
                 f" {pool.spec.task_slots_per_node}; create it anew with fewer requiredSlots, or for another pool"
             )
             self._explain(task, "NotEnoughSlots", message)
+            self._leave_queue(task)
             return
+        elif task.status.condition(SCHEDULED) is not None:
+            self._explain(task, "WaitingForNode", f"the task waits for free slots on a node of Pool '{name}'")
         waiting = Waiting(
             negative_priority=-task.spec.priority,
             created=task.metadata.creation_timestamp,
@@ -219,48 +230,56 @@ class Dispatcher:
         self._fleet.enqueue((namespace, name), waiting)
         self._queue.add((namespace, name))
 
+    def _leave_queue(self, task: Task) -> None:
+        """A task waits no longer: those behind it may fit where it did not."""
+        self._fleet.release(task.metadata.uid)
+        self._queue.add((task.metadata.namespace, task.spec.pool))
+
     def _explain(self, task: Task, reason: str, message: str) -> None:
         """Tell in a condition why a task waits, once."""
         earlier = task.status.condition(SCHEDULED)
         if earlier is None or earlier.message != message:
-            self._spawn(self._write(task, lambda current: tasks.waiting(current, reason, message, timestamp())))
+            change = _if_active(lambda current: tasks.waiting(current, reason, message, timestamp()))
+            self._spawn(self._write(task, change))
 
     async def _dispatch(self, uid: str, node: Key) -> None:
         """Give a task to a node; where that fails, it waits again."""
         task = self._task(uid)
         session = self._sessions.get(node)
-        if task is None or task.status.state is not TaskState.ACTIVE:
-            self._release(uid)
-            return None
-        self._giving.add(uid)
         try:
-            if session is not None:
+            if task is not None and task.status.state is TaskState.ACTIVE and session is not None:
                 return await self._give(task, session)
         except Exception:
             self._release(uid)
-            self._enqueue(task)
+            asyncio.get_running_loop().call_later(LONGEST_DELAY, self._wait_again, uid)
             raise
         finally:
             self._giving.discard(uid)
         self._release(uid)
-        self._enqueue(task)
+        self._wait_again(uid)
         return None
+
+    def _wait_again(self, uid: str) -> None:
+        task = self._task(uid)
+        if task is not None:
+            self.task_seen(task)
 
     async def _give(self, task: Task, session: Session) -> None:
         """Write first, then tell the node."""
-        uid = task.metadata.uid
+        uid, node = task.metadata.uid, session.node[1]
         problem = self._problem(task, session)
         if problem is not None:
-            await self._write(task, lambda current: tasks.refused(current, problem, timestamp()))
+            await self._write(task, _if_active(lambda current: tasks.refused(current, problem, timestamp())))
             self._release(uid)
             return
         preparing = bool(task.spec.application_package_references)
-        node = session.node[1]
-        given = await self._write(task, lambda current: tasks.started(current, node, timestamp(), preparing=preparing))
-        if given is None:
-            self._release(uid)
-        else:
+        change = _if_active(lambda current: tasks.started(current, node, timestamp(), preparing=preparing))
+        given = await self._write(task, change)
+        if given is not None and given.status.node_name == node and _runs(given, given.status.attempt):
             await self._push(given, session)
+            return
+        self._release(uid)
+        self._wait_again(uid)
 
     async def _push(self, task: Task, session: Session) -> None:
         """Tell a node to run the attempt that the status shows."""
@@ -268,8 +287,7 @@ class Dispatcher:
             message = self._message(task, session)
         except (UnresolvedReferenceError, CollisionError) as error:
             problem = _task_problem(task, error)
-            await self._write(task, lambda current: tasks.refused(current, problem, timestamp()))
-            self._release(task.metadata.uid)
+            await self._end(task, lambda current: tasks.refused(current, problem, timestamp()))
             return
         current = self._sessions.get(session.node)
         if current is not None and current.pod_uid == session.pod_uid:
@@ -330,39 +348,49 @@ class Dispatcher:
             await self._write(task, change)
 
     async def _record_end(self, session: Session, message: TaskEnded) -> None:
+        def change(current: Task) -> TaskStatus:
+            now = timestamp()
+            return tasks.requeued(current, now) if message.lost else tasks.ended(current, message, now)
+
         try:
             task = self._task(message.uid)
-            if task is not None:
-                task = await self._write(task, lambda current: self._after(current, message))
-            self._release(message.uid)
-            if task is not None and task.status.state is TaskState.ACTIVE:
-                self._enqueue(task)
+            if task is not None and task.status.attempt == message.attempt:
+                await self._end(task, change)
+            elif task is None:
+                self._release(message.uid)
             (self._sessions.get(session.node) or session).send(TaskRecorded(message.uid, message.attempt))
         finally:
             self._ending.discard((message.uid, message.attempt))
 
-    @staticmethod
-    def _after(task: Task, message: TaskEnded) -> TaskStatus:
-        if task.status.attempt != message.attempt or task.status.state is TaskState.COMPLETED:
-            return task.status
-        now = timestamp()
-        return tasks.requeued(task, now) if message.lost else tasks.ended(task, message, now)
+    async def _end(self, task: Task, change: Change) -> None:
+        """Write what follows from the end of a task's attempt; then no node holds it, and it may wait again.
+
+        Nothing is written where the attempt is over already: of two ends that are seen, one counts.
+        """
+        uid, attempt = task.metadata.uid, task.status.attempt
+        over = False
+
+        def end(current: Task) -> TaskStatus:
+            nonlocal over
+            if not _runs(current, attempt):
+                return current.status
+            over = True
+            return change(current)
+
+        written = await self._write(task, end)
+        if written is None or over:
+            self._release(uid)
+        if written is not None and written.status.state is TaskState.ACTIVE:
+            self._enqueue(written)
 
     def _requeue(self, uid: str, node: Key) -> None:
         """Put back a task whose node is no more."""
         task = self._task(uid)
         if task is not None and task.status.state in {TaskState.PREPARING, TaskState.RUNNING}:
             _log.info("task %s/%s: node %s is gone, the task waits for another one", *task.key, node[1])
-            self._spawn(self._requeue_after_write(task, node))
+            self._spawn(self._end(task, lambda current: tasks.requeued(current, timestamp())))
         elif task is not None and task.status.state is TaskState.ACTIVE:
             self._enqueue(task)
-
-    async def _requeue_after_write(self, task: Task, node: Key) -> None:
-        written = await self._write(task, lambda current: tasks.requeued(current, timestamp()))
-        if self._fleet.holder(task.metadata.uid) == node:
-            self._release(task.metadata.uid)
-        if written is not None and written.status.state is TaskState.ACTIVE:
-            self._enqueue(written)
 
     # --- helpers --------------------------------------------------------------------------------------------------
 
@@ -374,12 +402,7 @@ class Dispatcher:
     def _current(self, uid: str, attempt: int, session: Session) -> bool:
         """Whether this is the attempt that the task's status shows, on the node that it shows."""
         task = self._task(uid)
-        return (
-            task is not None
-            and task.status.attempt == attempt
-            and task.status.node_name == session.node[1]
-            and task.status.state in {TaskState.PREPARING, TaskState.RUNNING}
-        )
+        return task is not None and task.status.node_name == session.node[1] and _runs(task, attempt)
 
     def _set_node(self, pod: Pod, pool: Pool) -> None:
         node = (pod.namespace, pod.name)
@@ -402,42 +425,48 @@ class Dispatcher:
         self._queue.add(pool)
         self._pool_changed(pool)
 
-    async def _write(self, task: Task, change: Callable[[Task], TaskStatus]) -> Task | None:
+    async def _write(self, task: Task, change: Change) -> Task | None:
         """Write the next status of a task, again until it is written; None where the task is gone.
 
-        One write a task at a time: ``change`` is given the task as the write before left it, and at each try.
+        One write a task at a time: ``change`` is given the task as the write before left it, and as it is at each try.
         Raises ApiError where the API server calls the status wrong.
         """
         uid = task.metadata.uid
         lock = self._locks.get(uid)
         if lock is None:
             lock = self._locks[uid] = asyncio.Lock()
-        async with lock:
-            return await self._write_alone(uid, change)
-
-    async def _write_alone(self, uid: str, change: Callable[[Task], TaskStatus]) -> Task | None:
         tries = 0
-        while True:
-            current = self._task(uid)
-            if current is None:
-                return None
-            status = change(current)
-            if status is current.status:
-                return current
-            try:
-                async with self._writes:
-                    raw = await write_status(self._client, current, status)
-            except (ApiError, ApiUnavailableError) as error:
-                if isinstance(error, ApiError) and error.status in {400, 413, 422}:
-                    raise
-                tries += 1
-                delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (tries - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
-                _log.warning("task %s/%s: status not written, try %d: %s", *current.key, tries, error)
-                await asyncio.sleep(delay)
-                continue
-            if raw is None:
-                return None
-            return self._caches.tasks.put(raw) or self._task(uid)
+        async with lock:
+            while True:
+                try:
+                    async with self._writes:
+                        if tries:
+                            await self._look(task)
+                        return await self._write_once(uid, change)
+                except (ApiError, ApiUnavailableError) as error:
+                    if isinstance(error, ApiError) and error.status in {400, 413, 422}:
+                        raise
+                    tries += 1
+                    _log.warning("task %s/%s: status not written, try %d: %s", *task.key, tries, error)
+                await asyncio.sleep(backoff(tries, LONGEST_DELAY))
+
+    async def _look(self, task: Task) -> None:
+        """See a task as it is now: a write that failed may have been carried out, or somebody else was first."""
+        raw = await self._client.find(kind_of(Task), *task.key)
+        if raw is not None:
+            self._caches.tasks.put(raw)
+
+    async def _write_once(self, uid: str, change: Change) -> Task | None:
+        current = self._task(uid)
+        if current is None:
+            return None
+        status = change(current)
+        if status is current.status:
+            return current
+        raw = await write_status(self._client, current, status)
+        if raw is None:
+            return None
+        return self._caches.tasks.put(raw) or self._task(uid)
 
     def _spawn(self, job: Awaitable[object]) -> None:
         async def guarded() -> None:
@@ -449,6 +478,16 @@ class Dispatcher:
         task = asyncio.get_running_loop().create_task(guarded())
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+
+
+def _runs(task: Task, attempt: int) -> bool:
+    """Whether this attempt is with a node, and not over."""
+    return task.status.attempt == attempt and task.status.state in {TaskState.PREPARING, TaskState.RUNNING}
+
+
+def _if_active(change: Change) -> Change:
+    """``change``, unless the task is no longer active by the time it is written."""
+    return lambda current: change(current) if current.status.state is TaskState.ACTIVE else current.status
 
 
 def _task_problem(task: Task, error: UnresolvedReferenceError | CollisionError) -> Problem:

@@ -130,7 +130,8 @@ class PackageController:
         if ready is not None and ready.reason != "Verifying" and (before is None or before.reason != ready.reason):
             warning = ready.status != "True" and not isinstance(seen, Missing)
             await self._events.record(package, ready.reason, ready.message, action="Activate", warning=warning)
-        return self._caches.packages.put(raw) or package
+        self._caches.packages.put(raw)
+        return self._caches.packages.get(package.key) or package
 
     async def _end_upload(self, package: ApplicationPackage) -> None:
         """Take the leave back, once the upload was told to be over and its content is active."""
