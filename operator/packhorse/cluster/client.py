@@ -93,6 +93,8 @@ class Client:
         configuration = Configuration()
         try:
             config.load_incluster_config(client_configuration=configuration)
+            # no proxy leads to the API server from inside, and looking for one costs a file a request
+            configuration.client_session_kwargs = {"trust_env": False}
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)
         configuration.connection_pool_maxsize = connections

@@ -34,7 +34,10 @@ class _NoProgress(kopf.ProgressStorage):
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """Kopf's copy of an object as last seen: we compare by ourselves."""
+    """Kopf's copy of an object as last seen: we compare by ourselves, and copies cost half a millisecond an event."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
 
     def fetch(self, **_: Any) -> None:
         return None
