@@ -2,13 +2,12 @@
 
 from typing import Any
 
+import lupa
 import pytest
 import yaml
 
 from packhorse.model import RESOURCES
 from tests.unit.chart.rendering import MANIFESTS
-
-lupa = pytest.importorskip("lupa")
 
 ARGOCD = MANIFESTS / "gitops" / "argocd"
 
