@@ -23,7 +23,8 @@ RUN set -eu; \
     python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /packages; \
     mkdir /commands; \
     for command in packhorse=cli packhorse-operator=operator packhorse-node=node; do \
-      printf '#!/usr/bin/env python3\nfrom packhorse.%s.main import main\n\nmain()\n' "${command#*=}" \
+      printf '#!/usr/bin/env python3\nimport sys\n\nfrom packhorse.%s.main import main\n\nsys.exit(main())\n' \
+        "${command#*=}" \
         > "/commands/${command%=*}"; \
     done; \
     chmod 0755 /commands/*
