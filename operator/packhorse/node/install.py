@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from packhorse.archive import ArchiveError, Limits, Summary, extract
+from packhorse.domain import azure
 from packhorse.node.download import BlobChangedError, DownloadError, fetch
 from packhorse.protocol import Detail, Download, Package, Problem
 
 # Batch's own words, which its users know and search for.
-INVALID_FOR_POOL = "One or more application packages specified for the pool are invalid"
-INVALID_FOR_TASK = "One or more application packages specified for the task are invalid"
 DOWNLOAD_FAILED = "Resource download failed"
 UNZIP_FAILED = "Resource Unzip failed"
 DISK_FULL = "There is not enough disk space on the node"
@@ -74,7 +73,7 @@ def install(
     *,
     limits: Limits,
     deadline: float,
-    message: str = INVALID_FOR_POOL,
+    message: str = azure.INVALID_FOR_POOL,
 ) -> Path:
     """Install a package, unless it is there. Any number of threads and processes may ask for the same one.
 
@@ -85,7 +84,7 @@ def install(
             raises ``DownloadError`` if there is none; an ``OSError`` is told as that, anything else is passed on.
         limits: How much the package may hold.
         deadline: When to give up waiting and fetching, by ``time.monotonic()``.
-        message: The first line of a failure: the pool's, or ``INVALID_FOR_TASK``.
+        message: The first line of a failure: the pool's, or ``azure.INVALID_FOR_TASK``.
 
     Returns:
         The directory of its files.
@@ -141,7 +140,7 @@ class _Installation:
 
     def error(self, failed: str, cause: str) -> InstallError:
         """Return the error for a package that is at fault, or seems so."""
-        return InstallError(Problem("ApplicationPackageError", self.message, self._details(failed, cause)))
+        return InstallError(azure.invalid_packages(self.message, self.package.reference, failed, cause))
 
     def disk_full(self, cause: str) -> DiskFullError:
         """Return the error for a node that has no room."""

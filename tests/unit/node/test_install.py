@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from packhorse.archive import Limits
+from packhorse.domain.azure import INVALID_FOR_TASK
 from packhorse.node import download
 from packhorse.node import install as module
 from packhorse.node.download import BlobNotFoundError
-from packhorse.node.install import INVALID_FOR_TASK, DiskFullError, InstallError, install, sweep
+from packhorse.node.install import DiskFullError, InstallError, install, sweep
 from packhorse.protocol import Detail, Download, Package
 from tests.unit.archive.zips import REGULAR, Item, build
 from tests.unit.node.blobs import BlobServer, Fault
