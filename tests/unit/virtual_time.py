@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-BUSY = 50_000
+BUSY = 5_000
 """Rounds of the loop at one moment of time after which it is taken for busy for ever."""
 
 

@@ -112,6 +112,11 @@ class Fleet:
         found = self._nodes.get(node)
         return tuple(found.held) if found else ()
 
+    def free(self, node: NodeKey) -> int:
+        """How many slots of a node are free; below 0 where it was found to hold more than it has."""
+        found = self._nodes.get(node)
+        return found.free if found else 0
+
     def waiting(self, pool: PoolKey) -> int:
         """How many tasks wait for a pool."""
         return sum(1 for key in self._waiting.values() if key == pool)

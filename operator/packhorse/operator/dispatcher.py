@@ -122,12 +122,14 @@ class Dispatcher:
             if self._fleet.holder(uid) is None:
                 self._leave_queue(task)
         elif status.state is TaskState.ACTIVE:
-            if self._fleet.holder(uid) is None:
+            if self._fleet.holder(uid) is None and uid not in self._giving:
                 self._enqueue(task)
-        elif self._fleet.holder(uid) is None:
+        else:
             node = (task.metadata.namespace, status.node_name or "")
-            if not self._fleet.hold(uid, node, task.spec.required_slots):
-                self._requeue(uid, node)
+            if self._fleet.holder(uid) != node:
+                if not self._fleet.hold(uid, node, task.spec.required_slots):
+                    self._requeue(uid, node)
+                self._queue.add(pool)
 
     def task_gone(self, task: Task) -> None:
         """A task was deleted: its processes end, and its slots are free when they have."""
@@ -149,14 +151,18 @@ class Dispatcher:
         reported = {(task.uid, task.attempt) for task in session.hello.tasks}
         for uid in self._fleet.held(session.node):
             task = self._task(uid)
+            if uid in self._giving:
+                continue
             if task is None:
                 self._fleet.release(uid)
             elif task.status.state is TaskState.ACTIVE:
-                if uid not in self._giving:
-                    self._release(uid)
-                    self._enqueue(task)
+                self._release(uid)
+                self._enqueue(task)
             elif (uid, task.status.attempt) not in reported:
-                self._spawn(self._push(task, session))
+                if self._fleet.free(session.node) < 0:  # it was rebooted, and has got others since
+                    self._requeue(uid, session.node)
+                else:
+                    self._spawn(self._push(task, session.node))
         for uid, attempt in reported:
             if not self._current(uid, attempt, session):
                 session.send(EndTask(uid, attempt))
@@ -246,52 +252,61 @@ class Dispatcher:
         """Give a task to a node; where that fails, it waits again."""
         task = self._task(uid)
         session = self._sessions.get(node)
+        settled = False
         try:
             if task is not None and task.status.state is TaskState.ACTIVE and session is not None:
-                return await self._give(task, session)
+                settled = await self._give(task, session)
         except Exception:
             self._release(uid)
             asyncio.get_running_loop().call_later(LONGEST_DELAY, self._wait_again, uid)
             raise
         finally:
             self._giving.discard(uid)
-        self._release(uid)
-        self._wait_again(uid)
-        return None
+        if not settled:
+            self._release(uid)
+            self._wait_again(uid)
 
     def _wait_again(self, uid: str) -> None:
         task = self._task(uid)
         if task is not None:
             self.task_seen(task)
 
-    async def _give(self, task: Task, session: Session) -> None:
-        """Write first, then tell the node."""
-        uid, node = task.metadata.uid, session.node[1]
-        problem = self._problem(task, session)
-        if problem is not None:
-            await self._write(task, _if_active(lambda current: tasks.refused(current, problem, timestamp())))
-            self._release(uid)
-            return
+    async def _give(self, task: Task, session: Session) -> bool:
+        """Write first, then tell the node; False where the node does not get it after all."""
+        uid, node = task.metadata.uid, session.node
         preparing = bool(task.spec.application_package_references)
-        change = _if_active(lambda current: tasks.started(current, node, timestamp(), preparing=preparing))
-        given = await self._write(task, change)
-        if given is not None and given.status.node_name == node and _runs(given, given.status.attempt):
-            await self._push(given, session)
-            return
-        self._release(uid)
-        self._wait_again(uid)
 
-    async def _push(self, task: Task, session: Session) -> None:
-        """Tell a node to run the attempt that the status shows."""
+        def start(current: Task) -> TaskStatus:
+            if current.status.state is not TaskState.ACTIVE or self._fleet.holder(uid) != node:
+                return current.status
+            problem = self._problem(current, session)
+            if problem is not None:
+                return tasks.refused(current, problem, timestamp())
+            return tasks.started(current, node[1], timestamp(), preparing=preparing)
+
+        given = await self._write(task, start)
+        if given is None or given.status.state is TaskState.COMPLETED:
+            self._release(uid)
+            return True
+        if not _runs(given, given.status.attempt) or given.status.node_name != node[1]:
+            return False
+        if self._pods.get(node) != session.pod_uid:  # rebooted meanwhile: the attempt never reached it
+            await self._end(given, lambda current: tasks.requeued(current, timestamp()))
+            return False
+        await self._push(given, node)
+        return True
+
+    async def _push(self, task: Task, node: Key) -> None:
+        """Tell a node to run the attempt that the status shows; one that is away will ask for it by its hello."""
+        session = self._sessions.get(node)
+        if session is None:
+            return
         try:
-            message = self._message(task, session)
+            session.send(self._message(task, session))
         except (UnresolvedReferenceError, CollisionError) as error:
             problem = _task_problem(task, error)
             await self._end(task, lambda current: tasks.refused(current, problem, timestamp()))
-            return
-        current = self._sessions.get(session.node)
-        if current is not None and current.pod_uid == session.pod_uid:
-            current.send(message)
+            self._release(task.metadata.uid)
 
     def _problem(self, task: Task, session: Session) -> Problem | None:
         """Why a task cannot run at all with the packages that it names."""
@@ -378,7 +393,7 @@ class Dispatcher:
             return change(current)
 
         written = await self._write(task, end)
-        if written is None or over:
+        if (written is None or over) and uid not in self._giving:  # the news may have come first, by the watch
             self._release(uid)
         if written is not None and written.status.state is TaskState.ACTIVE:
             self._enqueue(written)
@@ -389,8 +404,8 @@ class Dispatcher:
         if task is not None and task.status.state in {TaskState.PREPARING, TaskState.RUNNING}:
             _log.info("task %s/%s: node %s is gone, the task waits for another one", *task.key, node[1])
             self._spawn(self._end(task, lambda current: tasks.requeued(current, timestamp())))
-        elif task is not None and task.status.state is TaskState.ACTIVE:
-            self._enqueue(task)
+        elif task is not None:
+            self.task_seen(task)
 
     # --- helpers --------------------------------------------------------------------------------------------------
 

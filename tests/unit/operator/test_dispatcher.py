@@ -721,3 +721,88 @@ async def test_a_restart_while_a_node_is_lost() -> None:
     ((other, number),) = world.runs(uid)
     assert (other != name, number) == (True, 2)
     assert world.task(uid).status.execution_info.requeue_count == 1
+
+
+@in_virtual_time
+async def test_a_task_deleted_unseen_is_not_tried_over_and_over() -> None:
+    """The API server says that it is gone before the watch does."""
+    world = World()
+    await world.start()
+    world.operator.delay = lambda: 60.0
+    uid = world.create()
+    await asyncio.sleep(59)
+    world.delete(uid)
+    await asyncio.sleep(30)
+    assert len(world.api.requests) <= 2
+    assert world.nodes["render-0"].ran == []
+
+
+@in_virtual_time
+async def test_a_start_that_was_written_while_its_node_rebooted_is_taken_back() -> None:
+    world = World()
+    await world.start()
+    world.api.latency = lambda: 1.0
+    uid = world.create()
+    await asyncio.sleep(1.5)
+    world.lose("render-0")
+    node = world.boot("render-0")
+    node.connect(world.operator)
+    await asyncio.sleep(60)
+    assert node.ran == [(uid, 2)]
+    assert world.task(uid).status.execution_info.requeue_count == 1
+
+
+@in_virtual_time
+async def test_a_rebooted_node_is_not_given_more_than_it_has_slots() -> None:
+    """The statuses tell more than it can hold: it was given others since, and the operator died meanwhile."""
+    world = World(slots=1)
+    await world.start()
+    first = world.create("first")
+    await settle()
+    await world.operator.kill()
+    second = world.create("second")
+    world.api.put(TASK, {**world.api.objects[TASK, NAMESPACE, "second"], "status": world.task(first).status.dump()})
+    world.lose("render-0")
+    node = world.boot("render-0")
+    await world.start_operator()
+    assert len(node.running) == 1
+    for _ in range(2):
+        ((uid, _),) = node.running
+        await world.finish(uid)
+    assert [world.state(uid) for uid in (first, second)] == ["completed", "completed"]
+
+
+@in_virtual_time
+async def test_a_node_that_goes_away_unseen_is_given_nothing() -> None:
+    """Its pod is so new that the watch has not told of it, and its connection ends."""
+    world = World(nodes=0)
+    await world.start()
+    world.operator.delay = lambda: 60.0
+    node = world.boot("render-0")
+    node.connect(world.operator)
+    node.disconnect()
+    uid = world.create()
+    world.operator.caches.tasks.put(world.api.objects[TASK, NAMESPACE, "task-" + uid[1:]])
+    await asyncio.sleep(30)
+    assert world.state(uid) == "active"
+    node.connect(world.operator)
+    await settle()
+    assert world.runs(uid) == [("render-0", 1)]
+
+
+@in_virtual_time
+async def test_what_a_task_waits_for_is_told_anew_when_its_pool_is_there() -> None:
+    world = World()
+    await world.start()
+    first = world.create()
+    await settle()
+    world.api.remove(POOL, NAMESPACE, "render")
+    uid = world.create()
+    await settle()
+    world.make_pool()
+    await settle()
+    scheduled = world.task(uid).status.condition("Scheduled")
+    assert scheduled is not None
+    assert (scheduled.status, scheduled.reason) == ("False", "WaitingForNode")
+    await world.finish(first)
+    assert world.task(uid).status.conditions == ()

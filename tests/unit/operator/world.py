@@ -160,6 +160,7 @@ class Node:
         self._operator, self._session, self._socket = operator, session, Socket(self._receive)
         writer = session.write(cast("web.WebSocketResponse", self._socket))
         self._writer = asyncio.get_running_loop().create_task(writer)
+        operator.caches.pods.put(self.raw)  # as the node service does, which asks for the pod that it does not know
         operator.dispatcher.connected(session, observe_pod(self.raw))
         for end in tuple(self.ended.values()):
             operator.dispatcher.task_ended(session, end)
