@@ -1,0 +1,184 @@
+"""The supervisor, on a real shell: what it runs, what it ends, and what it says of that."""
+
+from pathlib import Path
+
+import pytest
+
+from packhorse.node.layout import Layout
+from tests.unit.node.supervised import Supervisor, eventually
+
+
+@pytest.fixture(name="started")
+def _started(supervisor: Supervisor) -> Supervisor:
+    supervisor.start()
+    return supervisor
+
+
+def script(command: str, key: str = "task-1") -> str:
+    """A launch script that marks its processes as the real one does."""
+    return f"PACKHORSE_ATTEMPT={key} exec /bin/sh -c '{command}'\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("exit 0", "0"),
+        ("exit 1", "1"),
+        ("exit 255", "255"),
+        ("no-such-program", "127"),
+        ("/dev/null", "126"),
+        ("kill -TERM $$", "143"),
+        ("kill -KILL $$", "137"),
+        ("kill -SEGV $$", "139"),
+    ],
+)
+def test_exit_codes(started: Supervisor, command: str, code: str) -> None:
+    started.run("task-1", script(command))
+    assert started.line() == "task-1"
+    assert started.exit("task-1") == code
+
+
+def test_it_says_when_it_is_up(supervisor: Supervisor, layout: Layout) -> None:
+    assert not layout.booted.exists()
+    supervisor.start()
+    assert layout.booted.exists()
+
+
+def test_attempts_run_side_by_side(started: Supervisor, tmp_path: Path) -> None:
+    for number in range(20):
+        started.run(f"task-{number}", f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; exit {number}\n")
+    (tmp_path / "go").touch()
+    assert {started.line() for _ in range(20)} == {f"task-{number}" for number in range(20)}
+    assert [started.exit(f"task-{number}") for number in range(20)] == [str(number) for number in range(20)]
+
+
+def test_each_has_a_session_of_its_own_and_none_of_our_fifos(started: Supervisor, tmp_path: Path) -> None:
+    started.run("task-1", f"cut -d' ' -f1,5,6 /proc/$$/stat >{tmp_path}/ids; ls /proc/$$/fd >{tmp_path}/files\n")
+    started.line()
+    process, group, session = (tmp_path / "ids").read_text().split()
+    assert process == group == session
+    assert not {"3", "4"} & set((tmp_path / "files").read_text().split())
+
+
+def test_a_request_that_comes_twice_runs_once(started: Supervisor, tmp_path: Path) -> None:
+    """An agent that was restarted does not know whether its request was read."""
+    started.run("task-1", f"echo >>{tmp_path}/runs; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done\n")
+    started.ask("run task-1")
+    started.run("task-2", "exit 0\n")
+    assert started.line() == "task-2"
+    (tmp_path / "go").touch()
+    assert started.line() == "task-1"
+    started.ask("run task-1")
+    started.run("task-3", "exit 0\n")
+    assert started.line() == "task-3"
+    assert (tmp_path / "runs").read_text() == "\n"
+
+
+def test_what_ended_with_the_container_before_is_lost(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.start()
+    supervisor.run("ended-1", "exit 5\n")
+    assert supervisor.line() == "ended-1"
+    supervisor.run("cut-1", f"touch {tmp_path}/begun; sleep 1000\n")
+    eventually(tmp_path / "begun")
+    supervisor.kill()
+    supervisor.start(wait=False)
+    assert [supervisor.line(), supervisor.line()] == ["cut-1", "booted"]
+    assert (supervisor.exit("cut-1"), supervisor.exit("ended-1")) == ("lost", "5")
+
+
+def test_a_request_from_before_the_start_is_not_run_after_it_was_called_lost(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    supervisor.run("early-1", f"touch {tmp_path}/ran\n")
+    supervisor.start(wait=False)
+    assert [supervisor.line(), supervisor.line()] == ["early-1", "booted"]
+    supervisor.run("task-1", "exit 0\n")
+    assert supervisor.line() == "task-1"
+    assert not (tmp_path / "ran").exists()
+    assert supervisor.exit("early-1") == "lost"
+
+
+def test_a_signal_reaches_every_process_wherever_it_has_gone(started: Supervisor, tmp_path: Path) -> None:
+    hidden = (
+        f'setsid sh -c "trap \\"touch {tmp_path}/hit; exit\\" TERM; touch {tmp_path}/up; while :; do sleep 0.01; done"'
+    )
+    started.run("task-1", script(f"({hidden} &) ; wait; while :; do sleep 0.01; done"))
+    eventually(tmp_path / "up")
+    started.ask("signal task-1 TERM")
+    assert started.line() == "task-1"
+    assert started.exit("task-1") == "143"
+    eventually(tmp_path / "hit")
+
+
+def test_a_signal_is_for_one_attempt_alone(started: Supervisor, tmp_path: Path) -> None:
+    wait = f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done"
+    for key in ("task-1", "task-10", "other-1"):
+        started.run(key, script(f"touch {tmp_path}/{key}; {wait}", key))
+        eventually(tmp_path / key)
+    started.ask("signal task-1 KILL")
+    assert started.line() == "task-1"
+    (tmp_path / "go").touch()
+    assert {started.line(), started.line()} == {"task-10", "other-1"}
+    assert (started.exit("task-1"), started.exit("task-10"), started.exit("other-1")) == ("137", "0", "0")
+
+
+def test_what_an_attempt_leaves_behind_ends_with_it(started: Supervisor, tmp_path: Path) -> None:
+    started.run("task-1", script(f"sleep 1000 & echo $! >{tmp_path}/left"))
+    assert started.line() == "task-1"
+    assert started.exit("task-1") == "0"
+    started.run("task-2", f"while [ -d /proc/$(cat {tmp_path}/left)/fd/0 ]; do sleep 0.01; done; exit 0\n")
+    assert started.line() == "task-2"
+
+
+def test_output_of_any_size(started: Supervisor, tmp_path: Path) -> None:
+    started.run("task-1", f"exec >{tmp_path}/out; head -c 50000000 /dev/zero\n")
+    assert started.line() == "task-1"
+    assert started.exit("task-1") == "0"
+    assert (tmp_path / "out").stat().st_size == 50_000_000
+
+
+def test_asked_to_end_it_ends_what_runs_and_calls_it_lost(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.start()
+    supervisor.run("quick-1", script("exit 0", "quick-1"))
+    assert supervisor.line() == "quick-1"
+    trap = f'trap "touch {tmp_path}/saved; exit 0" TERM; touch {tmp_path}/up; while :; do sleep 0.01; done'
+    supervisor.run("task-1", script(trap))
+    eventually(tmp_path / "up")
+    assert supervisor.terminate() == 0
+    assert (tmp_path / "saved").exists()
+    supervisor.start(wait=False)
+    told = [supervisor.line()]
+    while told[-1] != "booted":
+        told.append(supervisor.line())
+    assert "task-1" in told
+    assert (supervisor.exit("task-1"), supervisor.exit("quick-1")) == ("lost", "0")
+
+
+def test_after_such_an_end_exit_codes_count_again(supervisor: Supervisor) -> None:
+    supervisor.start()
+    assert supervisor.terminate() == 0
+    supervisor.start()
+    supervisor.run("task-1", "exit 4\n")
+    assert supervisor.line() == "task-1"
+    assert supervisor.exit("task-1") == "4"
+
+
+def test_an_exit_code_that_cannot_be_written_is_written_later(
+    started: Supervisor, layout: Layout, tmp_path: Path
+) -> None:
+    """As on a full disk: a folder is in the way of the file."""
+    obstacle = layout.run / "task-1" / "exit.new"
+    started.run("task-1", f"mkdir {obstacle}; touch {tmp_path}/ran; exit 6\n")
+    eventually(tmp_path / "ran")
+    started.run("task-2", "exit 0\n")
+    assert started.line() == "task-2"
+    obstacle.rmdir()
+    assert started.line() == "task-1"
+    assert started.exit("task-1") == "6"
+
+
+def test_unknown_requests_are_passed_over(started: Supervisor) -> None:
+    for line in ("", "nonsense", "run", "signal", "signal unknown-1 TERM", "run unknown-1"):
+        started.ask(line)
+    started.run("task-1", "exit 0\n")
+    assert started.line() == "task-1"
