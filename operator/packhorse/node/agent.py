@@ -19,7 +19,6 @@ import msgspec
 from packhorse.archive import Limits
 from packhorse.clock import timestamp
 from packhorse.domain import azure
-from packhorse.domain.environment import PREFIX
 from packhorse.node.attempts import AttemptFiles, Record, attempt_key
 from packhorse.node.install import InstallError, install
 from packhorse.node.layout import Layout
@@ -202,7 +201,7 @@ class Agent:
 
     def _launch(self, attempt: _Attempt) -> None:
         record = attempt.record
-        self._files.make_launch(record, [name for name in self._deployed.environment if name.startswith(PREFIX)])
+        self._files.make_launch(record, self._deployed.environment)
         attempt.launched = True
         self._ask(f"run {record.key}")
         limit = record.message.max_wall_clock_time

@@ -5,16 +5,20 @@ that a restarted agent goes on where the last one stopped; its launch script and
 the user's container, finds them.
 """
 
+import logging
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from packhorse.domain.environment import task_directory
+from packhorse.domain.environment import PREFIX, task_directory
 from packhorse.node.layout import RUN_MODE, Layout, quote
 from packhorse.protocol import RunTask
+
+_log = logging.getLogger(__name__)
 
 LOST = "lost"
 TAIL = 2048
@@ -57,9 +61,19 @@ class AttemptFiles:
         self._layout = layout
 
     def load(self) -> list[Record]:
-        """All attempts that are not forgotten."""
+        """All attempts that are not forgotten.
+
+        A record that a power failure cut short is removed: the operator will notice that the attempt is missing.
+        """
         decode = msgspec.json.Decoder(Record).decode
-        return [decode(path.read_bytes()) for path in sorted(self._layout.attempts.glob("*.json"))]
+        found = []
+        for path in sorted(self._layout.attempts.glob("*.json")):
+            try:
+                found.append(decode(path.read_bytes()))
+            except msgspec.DecodeError as error:
+                _log.warning("the record of attempt %s cannot be read and is removed: %s", path.stem, error)
+                path.unlink()
+        return found
 
     def keep(self, record: Record) -> None:
         """Remember an attempt."""
@@ -68,12 +82,12 @@ class AttemptFiles:
         temporary.write_bytes(msgspec.json.encode(record))
         temporary.rename(path)
 
-    def make_launch(self, record: Record, node_variables: Iterable[str]) -> None:
-        """Write the script that the supervisor is to run."""
+    def make_launch(self, record: Record, node_environment: Mapping[str, str]) -> None:
+        """Write the script that the supervisor is to run; see ``launch_script``."""
         folder = self._layout.run / record.key
         folder.mkdir(exist_ok=True)
         folder.chmod(RUN_MODE)
-        script = launch_script(record.message, self._layout, node_variables)
+        script = launch_script(record.message, self._layout, node_environment)
         path = folder / "launch"
         path.write_text(script)
         path.chmod(0o640)
@@ -97,22 +111,24 @@ class AttemptFiles:
         (self._layout.attempts / f"{key}.json").unlink(missing_ok=True)
 
 
-def launch_script(message: RunTask, layout: Layout, node_variables: Iterable[str]) -> str:
+def launch_script(message: RunTask, layout: Layout, node_environment: Mapping[str, str]) -> str:
     """The script of an attempt: a clean directory, the outputs, the variables, the command line.
 
     Args:
         message: What is to run.
         layout: Of the node.
-        node_variables: Names that the supervisor's environment has for packages. Those that the task shall not have
-            are removed: the default version may be another one by now.
+        node_environment: What the supervisor was started with. The task has it too, but for package variables that the
+            operator does not name for it: the default version may be another one by now.
     """
     busybox, folder = quote(str(layout.busybox)), quote(str(layout.root / task_directory(message.job_id, message.name)))
     environment: Mapping[str, str] = {
+        **{name: value for name, value in node_environment.items() if not _inherited(name)},
         **message.environment,
         "PACKHORSE_ATTEMPT": attempt_key(message.uid, message.attempt),
     }
-    unset = [word for name in node_variables if name not in environment for word in ("-u", name)]
-    words = ["env", *unset, *(f"{name}={value}" for name, value in environment.items())]
+    gone = [name for name in node_environment if name.startswith(PREFIX) and name not in environment]
+    words = ["env", *(word for name in gone for word in ("-u", name)), "--"]
+    words += [f"{name}={value}" for name, value in environment.items()]
     words += ["/bin/sh", "-c", message.command_line]
     return "\n".join(
         [
@@ -125,6 +141,11 @@ def launch_script(message: RunTask, layout: Layout, node_variables: Iterable[str
             "",
         ]
     )
+
+
+def _inherited(name: str) -> bool:
+    """Whether a task has a variable of its node anyway, or shall not: shells drop names that they cannot export."""
+    return name.startswith(PREFIX) or re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) is not None
 
 
 def _tail(path: Path) -> str:

@@ -61,7 +61,7 @@ class Layout:
 
     def write_start(self, environment: Mapping[str, str]) -> None:
         """Write the script that starts the supervisor with these variables."""
-        words = [str(self.busybox), "env", *(f"{name}={value}" for name, value in environment.items())]
+        words = [str(self.busybox), "env", "--", *(f"{name}={value}" for name, value in environment.items())]
         words += [str(self.busybox), "sh", str(self.bin / "supervisor"), str(self.root)]
         _replace(self.start, f"exec {' '.join(quote(word) for word in words)}\n".encode(), 0o644)
 
