@@ -91,11 +91,12 @@ class Agent:
         loop.add_reader(results, self._read_results, results)
         try:
             for record in self._files.load():
-                self._attempts[record.key] = _Attempt(record, launched=True)
-                self._look(record.key)
+                self._attempts[record.key] = _Attempt(record)
             if self._layout.booted.exists():
                 self._booted.set()
             await self._booted.wait()
+            for attempt in tuple(self._attempts.values()):
+                self._resume(attempt)
             await self._stay_connected()
         finally:
             loop.remove_reader(results)
@@ -134,12 +135,13 @@ class Agent:
             for attempt in self._attempts.values():
                 if attempt.end is not None:
                     self._outgoing.put_nowait(attempt.end)
+                elif attempt.launched:
+                    self._tell_start(attempt)
             writer = asyncio.create_task(self._write(socket))
             try:
-                decode = msgspec.json.Decoder(ToNode).decode
                 async for frame in socket:
                     if frame.type is aiohttp.WSMsgType.TEXT:
-                        self._take(decode(frame.data))
+                        self._take(frame.data)
             finally:
                 writer.cancel()
 
@@ -149,7 +151,12 @@ class Agent:
 
     # --- what the operator asks for -------------------------------------------------------------------------------
 
-    def _take(self, message: RunTask | EndTask | TaskRecorded) -> None:
+    def _take(self, text: str) -> None:
+        try:
+            message: RunTask | EndTask | TaskRecorded = _decode(text)
+        except msgspec.DecodeError as error:
+            _log.warning("a message of the operator makes no sense here and is passed over: %s", error)
+            return
         match message:
             case RunTask():
                 self._start(message)
@@ -167,13 +174,32 @@ class Agent:
         attempt = self._attempts[record.key] = _Attempt(record)
         try:
             self._files.keep(record)
-            if not message.packages:
-                self._launch(attempt)
-                return
         except OSError as error:
             self._over(attempt, problem=_node_problem(error))
             return
-        self._spawn(self._prepare(attempt))
+        self._begin(attempt)
+
+    def _begin(self, attempt: _Attempt) -> None:
+        if attempt.record.message.packages:
+            self._spawn(self._prepare(attempt))
+            return
+        try:
+            self._launch(attempt)
+        except OSError as error:
+            self._over(attempt, problem=_node_problem(error))
+
+    def _resume(self, attempt: _Attempt) -> None:
+        """Go on with an attempt that the agent before this one began."""
+        key = attempt.record.key
+        launched = self._files.launched(key)
+        if launched is None:
+            self._begin(attempt)
+            return
+        attempt.launched = True
+        self._look(key)
+        if attempt.end is None:
+            self._ask(f"run {key}")  # the supervisor knows whether it has done that
+            self._limit(attempt, time.time() - launched)
 
     async def _prepare(self, attempt: _Attempt) -> None:
         """Install the task's own packages, then launch it."""
@@ -183,7 +209,7 @@ class Agent:
                 await asyncio.to_thread(self._install, package)
             if attempt.end is None:
                 self._launch(attempt)
-                self._outgoing.put_nowait(TaskStarted(message.uid, message.attempt, timestamp()))
+                self._tell_start(attempt)
         except InstallError as error:
             self._over(attempt, problem=error.problem)
         except OSError as error:
@@ -204,9 +230,20 @@ class Agent:
         self._files.make_launch(record, self._deployed.environment)
         attempt.launched = True
         self._ask(f"run {record.key}")
-        limit = record.message.max_wall_clock_time
+        self._limit(attempt, 0.0)
+
+    def _limit(self, attempt: _Attempt, elapsed: float) -> None:
+        """End an attempt when its time is over, of which so many seconds have passed."""
+        limit = attempt.record.message.max_wall_clock_time
         if limit is not None:
-            asyncio.get_running_loop().call_later(limit, self._end, record.key, GRACE, _too_long(limit))
+            left = max(0.0, limit - elapsed)
+            asyncio.get_running_loop().call_later(left, self._end, attempt.record.key, GRACE, _too_long(limit))
+
+    def _tell_start(self, attempt: _Attempt) -> None:
+        """Tell that packages are installed and the command line runs; where there are none, the operator knows."""
+        message = attempt.record.message
+        if message.packages:
+            self._outgoing.put_nowait(TaskStarted(message.uid, message.attempt, timestamp()))
 
     def _end(self, key: str, grace: float, problem: Problem) -> None:
         """End an attempt: its processes, or what it waits for."""
@@ -248,6 +285,7 @@ class Agent:
         if found is None:
             return
         if attempt.ending is not None:
+            self._ask(f"signal {key} KILL")  # what may have outlived it in sessions of its own
             self._over(attempt, code=found.code, problem=attempt.ending)
         else:
             self._over(attempt, code=found.code, lost=found.code is None)
@@ -275,6 +313,8 @@ class Agent:
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
+
+_decode = msgspec.json.Decoder(ToNode).decode
 
 _ENDED = Problem("TaskEnded", "The task was ended by a request", category="UserError")
 

@@ -88,9 +88,17 @@ class AttemptFiles:
         folder.mkdir(exist_ok=True)
         folder.chmod(RUN_MODE)
         script = launch_script(record.message, self._layout, node_environment)
-        path = folder / "launch"
-        path.write_text(script)
-        path.chmod(0o640)
+        temporary = folder / "launch.new"
+        temporary.write_text(script)
+        temporary.chmod(0o640)
+        temporary.rename(folder / "launch")
+
+    def launched(self, key: str) -> float | None:
+        """When the launch script of an attempt was written, seconds since 1970; None where it was not."""
+        try:
+            return (self._layout.run / key / "launch").stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def exit(self, key: str) -> Exit | None:
         """How an attempt ended; None where it has not."""

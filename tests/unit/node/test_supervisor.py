@@ -126,7 +126,7 @@ def test_what_an_attempt_leaves_behind_ends_with_it(started: Supervisor, tmp_pat
     started.run("task-1", script(f"sleep 1000 & echo $! >{tmp_path}/left"))
     assert started.line() == "task-1"
     assert started.exit("task-1") == "0"
-    started.run("task-2", f"while [ -d /proc/$(cat {tmp_path}/left)/fd/0 ]; do sleep 0.01; done; exit 0\n")
+    started.run("task-2", f"while grep -q . /proc/$(cat {tmp_path}/left)/cmdline; do sleep 0.01; done; exit 0\n")
     assert started.line() == "task-2"
 
 
