@@ -4,7 +4,7 @@ import re
 
 from packhorse.domain import azure
 from packhorse.domain.conditions import COMPLETE, FAILED, SCHEDULED, Observation, conditions
-from packhorse.model import ExecutionInfo, Task, TaskState, TaskStatus
+from packhorse.model import ExecutionInfo, Pool, Task, TaskState, TaskStatus
 from packhorse.model.pool import ErrorDetail
 from packhorse.model.task import FailureInfo, TaskOutput
 from packhorse.protocol import Problem, TaskEnded
@@ -15,6 +15,19 @@ _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 def seconds(duration: str) -> float:
     """Length of a duration such as ``1h30m``."""
     return float(sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"([0-9]+)([dhms])", duration)))
+
+
+def obstacle(task: Task, pool: Pool | None) -> tuple[str, str] | None:
+    """Why a task cannot be given to any node of its pool, as reason and message; None where it can."""
+    namespace, name = task.metadata.namespace, task.spec.pool
+    if pool is None:
+        return "PoolNotFound", f"there is no Pool '{name}' in the namespace '{namespace}'; the task waits for it"
+    if task.spec.required_slots > pool.spec.task_slots_per_node:
+        return "NotEnoughSlots", (
+            f"the task needs {task.spec.required_slots} slots, and a node of Pool '{name}' has"
+            f" {pool.spec.task_slots_per_node}; create it anew with fewer requiredSlots, or for another pool"
+        )
+    return None
 
 
 def waiting(task: Task, reason: str, message: str, now: str) -> TaskStatus:

@@ -9,33 +9,24 @@ one changes nothing.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from weakref import WeakValueDictionary
 
 from packhorse.clock import timestamp
 from packhorse.cluster.cache import Key
-from packhorse.cluster.client import ApiError, ApiUnavailableError, Client, kind_of
-from packhorse.cluster.queue import WorkQueue, backoff
-from packhorse.cluster.status import write_status
-from packhorse.domain import azure, tasks
+from packhorse.cluster.client import Client
+from packhorse.cluster.queue import WorkQueue
+from packhorse.domain import tasks
 from packhorse.domain.conditions import SCHEDULED
-from packhorse.domain.environment import CollisionError, package_variables, task_variables
+from packhorse.domain.execution import ImpossibleTaskError, run_task
 from packhorse.domain.fleet import Fleet, Waiting
 from packhorse.domain.nodes import Pod, Presence
 from packhorse.domain.references import UnresolvedReferenceError
 from packhorse.model import Pool, Task, TaskState, TaskStatus
 from packhorse.operator.caches import Caches
 from packhorse.operator.sessions import Session, Sessions
-from packhorse.protocol import EndTask, Package, Problem, RunTask, TaskEnded, TaskRecorded, TaskStarted
+from packhorse.operator.task_writer import LONGEST_DELAY, Change, TaskWriter
+from packhorse.protocol import EndTask, Package, RunTask, TaskEnded, TaskRecorded, TaskStarted
 
 _log = logging.getLogger(__name__)
-
-WRITES_AT_ONCE = 32
-"""Status patches in flight; more do not make one API server faster."""
-LONGEST_DELAY = 30.0
-"""Seconds at most between two tries of a write, and until a task that could not be given to a node is tried again."""
-
-Change = Callable[[Task], TaskStatus]
-"""The next status of a task as it is now; the very status that it has where there is nothing to change."""
 
 
 class Dispatcher:
@@ -46,17 +37,14 @@ class Dispatcher:
     """
 
     def __init__(self, client: Client, caches: Caches, sessions: Sessions, pool_changed: Callable[[Key], None]) -> None:
-        self._client = client
         self._caches = caches
+        self._write = TaskWriter(client, caches.tasks).write
         self._sessions = sessions
         self._pool_changed = pool_changed
         self._fleet = Fleet()
         self._keys: dict[str, Key] = {}
         self._pods: dict[Key, str] = {}
         self._pools: set[str] = set()
-        # a lock lives as long as somebody holds it or waits for it
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._writes = asyncio.Semaphore(WRITES_AT_ONCE)
         self._jobs: set[asyncio.Task[None]] = set()
         self._giving: set[str] = set()
         self._ending: set[tuple[str, int]] = set()
@@ -211,21 +199,16 @@ class Dispatcher:
     def _enqueue(self, task: Task) -> None:
         if task.metadata.deletion_timestamp is not None:
             return
-        namespace, name = task.metadata.namespace, task.spec.pool
-        pool = self._caches.pools.get((namespace, name))
-        if pool is None:
-            message = f"there is no Pool '{name}' in the namespace '{namespace}'; the task waits for it"
-            self._explain(task, "PoolNotFound", message)
-        elif task.spec.required_slots > pool.spec.task_slots_per_node:
-            message = (
-                f"the task needs {task.spec.required_slots} slots, and a node of Pool '{name}' has"
-                f" {pool.spec.task_slots_per_node}; create it anew with fewer requiredSlots, or for another pool"
-            )
-            self._explain(task, "NotEnoughSlots", message)
+        key = (task.metadata.namespace, task.spec.pool)
+        pool = self._caches.pools.get(key)
+        obstacle = tasks.obstacle(task, pool)
+        if obstacle is not None:
+            self._explain(task, *obstacle)
+        if pool is not None and obstacle is not None:
             self._leave_queue(task)
             return
-        elif task.status.condition(SCHEDULED) is not None:
-            self._explain(task, "WaitingForNode", f"the task waits for free slots on a node of Pool '{name}'")
+        if obstacle is None and task.status.condition(SCHEDULED) is not None:
+            self._explain(task, "WaitingForNode", f"the task waits for free slots on a node of Pool '{key[1]}'")
         waiting = Waiting(
             negative_priority=-task.spec.priority,
             created=task.metadata.creation_timestamp,
@@ -233,8 +216,8 @@ class Dispatcher:
             uid=task.metadata.uid,
             slots=task.spec.required_slots,
         )
-        self._fleet.enqueue((namespace, name), waiting)
-        self._queue.add((namespace, name))
+        self._fleet.enqueue(key, waiting)
+        self._queue.add(key)
 
     def _leave_queue(self, task: Task) -> None:
         """A task waits no longer: those behind it may fit where it did not."""
@@ -279,9 +262,10 @@ class Dispatcher:
         def start(current: Task) -> TaskStatus:
             if current.status.state is not TaskState.ACTIVE or self._fleet.holder(uid) != node:
                 return current.status
-            problem = self._problem(current, session)
-            if problem is not None:
-                return tasks.refused(current, problem, timestamp())
+            try:
+                self._message(current, session)
+            except ImpossibleTaskError as error:
+                return tasks.refused(current, error.problem, timestamp())
             return tasks.started(current, node[1], timestamp(), preparing=preparing)
 
         given = await self._write(task, start)
@@ -303,39 +287,14 @@ class Dispatcher:
             return
         try:
             session.send(self._message(task, session))
-        except (UnresolvedReferenceError, CollisionError) as error:
-            problem = _task_problem(task, error)
+        except ImpossibleTaskError as error:
+            problem = error.problem
             await self._end(task, lambda current: tasks.refused(current, problem, timestamp()))
             self._release(task.metadata.uid)
 
-    def _problem(self, task: Task, session: Session) -> Problem | None:
-        """Why a task cannot run at all with the packages that it names."""
-        try:
-            self._message(task, session)
-        except (UnresolvedReferenceError, CollisionError) as error:
-            return _task_problem(task, error)
-        return None
-
     def _message(self, task: Task, session: Session) -> RunTask:
-        """What the node is told. Raises UnresolvedReferenceError, CollisionError."""
-        catalog = self._caches.catalog(task.metadata.namespace)
-        own = catalog.resolve_all(task.spec.application_package_references)
-        spec, limit = task.spec, task.spec.constraints.max_wall_clock_time
-        environment = package_variables([*session.hello.packages, *own], catalog.defaults)
-        environment |= task_variables(
-            account=task.metadata.namespace, job_id=spec.job_id, name=task.metadata.name, attempt=task.status.attempt
-        )
-        environment |= {setting.name: setting.value for setting in spec.environment_settings}
-        return RunTask(
-            uid=task.metadata.uid,
-            name=task.metadata.name,
-            job_id=spec.job_id,
-            attempt=task.status.attempt,
-            command_line=spec.command_line,
-            environment=environment,
-            packages=tuple(item.package for item in own),
-            max_wall_clock_time=tasks.seconds(limit) if limit else None,
-        )
+        """What the node is told. Raises ImpossibleTaskError."""
+        return run_task(task, session.hello.packages, self._caches.catalog(task.metadata.namespace))
 
     def packages_for(self, node: Key) -> set[Package]:
         """The packages that the tasks which a node holds refer to: it may fetch these."""
@@ -440,49 +399,6 @@ class Dispatcher:
         self._queue.add(pool)
         self._pool_changed(pool)
 
-    async def _write(self, task: Task, change: Change) -> Task | None:
-        """Write the next status of a task, again until it is written; None where the task is gone.
-
-        One write a task at a time: ``change`` is given the task as the write before left it, and as it is at each try.
-        Raises ApiError where the API server calls the status wrong.
-        """
-        uid = task.metadata.uid
-        lock = self._locks.get(uid)
-        if lock is None:
-            lock = self._locks[uid] = asyncio.Lock()
-        tries = 0
-        async with lock:
-            while True:
-                try:
-                    async with self._writes:
-                        if tries:
-                            await self._look(task)
-                        return await self._write_once(uid, change)
-                except (ApiError, ApiUnavailableError) as error:
-                    if isinstance(error, ApiError) and error.status in {400, 413, 422}:
-                        raise
-                    tries += 1
-                    _log.warning("task %s/%s: status not written, try %d: %s", *task.key, tries, error)
-                await asyncio.sleep(backoff(tries, LONGEST_DELAY))
-
-    async def _look(self, task: Task) -> None:
-        """See a task as it is now: a write that failed may have been carried out, or somebody else was first."""
-        raw = await self._client.find(kind_of(Task), *task.key)
-        if raw is not None:
-            self._caches.tasks.put(raw)
-
-    async def _write_once(self, uid: str, change: Change) -> Task | None:
-        current = self._task(uid)
-        if current is None:
-            return None
-        status = change(current)
-        if status is current.status:
-            return current
-        raw = await write_status(self._client, current, status)
-        if raw is None:
-            return None
-        return self._caches.tasks.put(raw) or self._task(uid)
-
     def _spawn(self, job: Awaitable[object]) -> None:
         async def guarded() -> None:
             try:
@@ -503,10 +419,3 @@ def _runs(task: Task, attempt: int) -> bool:
 def _if_active(change: Change) -> Change:
     """``change``, unless the task is no longer active by the time it is written."""
     return lambda current: change(current) if current.status.state is TaskState.ACTIVE else current.status
-
-
-def _task_problem(task: Task, error: UnresolvedReferenceError | CollisionError) -> Problem:
-    if isinstance(error, UnresolvedReferenceError):
-        return azure.invalid_packages(azure.INVALID_FOR_TASK, error.reference, azure.INVALID_REFERENCES, error.cause)
-    references = ", ".join(reference.text for reference in task.spec.application_package_references)
-    return azure.invalid_packages(azure.INVALID_FOR_TASK, references, azure.INVALID_REFERENCES, str(error))
