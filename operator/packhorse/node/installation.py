@@ -64,8 +64,13 @@ def _ask(ask: Callable[[], PoolPackages], deadline: float) -> PoolPackages:
 
 def tell(problem: Problem, path: Path = TERMINATION_MESSAGE) -> None:
     """Leave a problem where Kubernetes shows it in the pod's status, and the operator finds it."""
-    data = msgspec.json.encode(problem)
-    if len(data) > LONGEST_MESSAGE:
-        details = tuple(Detail(detail.name, detail.value[:500]) for detail in problem.details[:6])
-        data = msgspec.json.encode(Problem(problem.code, problem.message[:500], details, problem.category))
+    data, length = msgspec.json.encode(problem), 1000
+    while len(data) > LONGEST_MESSAGE:
+        data, length = msgspec.json.encode(_shortened(problem, length)), length * 2 // 3
     path.write_bytes(data)
+
+
+def _shortened(problem: Problem, length: int) -> Problem:
+    """The beginning of everything, so many characters of each; how many bytes they take depends on what they are."""
+    details = tuple(Detail(detail.name[:length], detail.value[:length]) for detail in problem.details[:6])
+    return Problem(problem.code, problem.message[:length], details, problem.category)

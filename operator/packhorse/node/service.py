@@ -77,6 +77,10 @@ class NodeServiceClient:
         timeout = urllib3.Timeout(connect=5.0, read=20.0)
         self._pool = urllib3.PoolManager(ssl_context=context, timeout=timeout, retries=False)
 
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.clear()
+
     def packages(self) -> PoolPackages:
         """What this node has to install. Raises ServiceError."""
         return self._request("GET", PACKAGES_PATH, None, PoolPackages)

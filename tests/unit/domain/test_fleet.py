@@ -142,7 +142,7 @@ class FleetMachine(RuleBasedStateMachine):
 
 
 TestFleet = FleetMachine.TestCase
-TestFleet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFleet.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def fleet_of(nodes: int, slots: int) -> Fleet:

@@ -75,6 +75,10 @@ class NodeService:
             yield self
         finally:
             await self.hang_up()
+            async with asyncio.timeout(PATIENCE):
+                # until the clients' closing arrives; aiohttp tells nobody
+                while runner.server is not None and runner.server.connections:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
             await runner.cleanup()
 
     async def next(self) -> FromNode:
@@ -109,9 +113,8 @@ class NodeService:
     async def _packages(self, request: web.Request) -> web.Response:
         self._check(request)
         if isinstance(self.packages, tuple):
-            status, body = self.packages
-            return web.Response(status=status, body=body)
-        return web.Response(body=msgspec.json.encode(self.packages))
+            return _answer(*self.packages)
+        return _answer(200, msgspec.json.encode(self.packages))
 
     async def _download(self, request: web.Request) -> web.Response:
         self._check(request)
@@ -119,8 +122,8 @@ class NodeService:
         found = self.downloads.get(package.version)
         if found is None:
             problem = Problem("BlobAccessDenied", f"{package.reference} is not for this node")
-            return web.Response(status=403, body=msgspec.json.encode(problem))
-        return web.Response(body=msgspec.json.encode(found))
+            return _answer(403, msgspec.json.encode(problem))
+        return _answer(200, msgspec.json.encode(found))
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
@@ -134,3 +137,10 @@ class NodeService:
             assert frame.type is WSMsgType.TEXT
             self._messages.put_nowait(msgspec.json.decode(frame.data, type=FromNode))
         return socket
+
+
+def _answer(status: int, body: bytes) -> web.Response:
+    """An answer after which the connection is closed, so that none is left when the test is over."""
+    response = web.Response(status=status, body=body)
+    response.force_close()
+    return response

@@ -53,8 +53,8 @@ class Machine:
 
     def start_agent(self) -> None:
         address = self.service.address(self.layout.root)
-        client = NodeServiceClient(address, self.service.context)
-        agent = Agent(self.layout, address, client, self.service.context)
+        self._client = NodeServiceClient(address, self.service.context)
+        agent = Agent(self.layout, address, self._client, self.service.context)
         self._agent = asyncio.get_running_loop().create_task(agent.run())
 
     async def stop_agent(self) -> None:
@@ -63,6 +63,7 @@ class Machine:
         with contextlib.suppress(asyncio.CancelledError):
             await self._agent
         self._agent = None
+        self._client.close()
         await self.service.hang_up()
 
     async def restart_agent(self) -> Hello:

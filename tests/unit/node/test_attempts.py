@@ -74,7 +74,7 @@ def environment_of(layout: Layout, task: RunTask, environment: dict[str, str] | 
 SHOW = "cat /proc/$$/environ; exit 0"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(environment=st.dictionaries(NAMES, TEXTS, max_size=4))
 def test_every_variable_reaches_the_command_line(
     tmp_path_factory: pytest.TempPathFactory, busybox: Path, environment: dict[str, str]

@@ -60,7 +60,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"))
 
 
 @pytest.mark.parametrize("shell", ["sh", "busybox"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(words=st.lists(TEXTS, max_size=4))
 def test_any_shell_reads_quoted_words_back(busybox: Path, shell: str, words: list[str]) -> None:
     command = ["/bin/sh"] if shell == "sh" else [str(busybox), "sh"]
@@ -81,7 +81,7 @@ def started_with(layout: Layout, environment: dict[str, str]) -> dict[bytes, byt
     return dict(entry.split(b"=", 1) for entry in found.split(b"\0") if entry)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(environment=st.dictionaries(NAMES, TEXTS, max_size=4))
 def test_every_variable_reaches_the_supervisor(
     tmp_path_factory: pytest.TempPathFactory, busybox: Path, environment: dict[str, str]
