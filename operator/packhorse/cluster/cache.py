@@ -73,7 +73,7 @@ class Cache(Generic[T]):
         """Take note that an object was gone at this resource version."""
         if version < self._versions.get(key, -1):
             return
-        self._gone[key] = version
+        self._gone[key] = max(version, self._gone.get(key, -1))
         self._versions.pop(key, None)
         before = self._objects.get(key[0], {}).pop(key[1], None)
         if before is not None:
