@@ -76,7 +76,6 @@ class Agent:
         self._files = AttemptFiles(layout)
         self._attempts: dict[str, _Attempt] = {}
         self._deployed = msgspec.json.decode(layout.deployed.read_bytes(), type=PoolPackages)
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._outgoing: asyncio.Queue[FromNode] = asyncio.Queue()
         self._booted = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
