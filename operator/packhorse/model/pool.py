@@ -91,7 +91,9 @@ class ErrorDetail(Model):
     """One name and value that explain an error further."""
 
     name: str
+    """What it is about, such as ApplicationPackageReference or Cause."""
     value: str
+    """What there is to say of it."""
 
 
 class NodeError(Model):

@@ -1,0 +1,143 @@
+"""For every CEL rule of the CRDs, objects that it lets pass and objects that it refuses.
+
+The unit tests see to it that no rule is left out; the end-to-end tests send each example to a real API server.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from packhorse.model import Application, ApplicationPackage, Pool, Resource, Task
+from packhorse.model.meta import API_VERSION, IMMUTABLE
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An object, and what a rule has to say of it.
+
+    Attributes:
+        resource: Its kind.
+        rule: The message of the rule that it is an example of.
+        name: Its name.
+        spec: Its spec.
+        told: Part of what the API server answers; None where the object is good.
+        before: The spec of the object that it is an update of; None where it is created.
+    """
+
+    resource: type[Resource]
+    rule: str
+    name: str
+    spec: Fields
+    told: str | None = None
+    before: Fields | None = None
+
+    def manifest(self, spec: Fields | None = None) -> Fields:
+        """As it is sent to the API server; with another spec for its earlier form."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": self.resource.kind,
+            "metadata": {"name": self.name},
+            "spec": self.spec if spec is None else spec,
+        }
+
+    def __str__(self) -> str:
+        """For the names of tests."""
+        return f"{self.resource.kind}-{self.name[:20]}-{'good' if self.told is None else 'bad'}"
+
+
+ID_FIXED = "id cannot be changed; create another Application"
+APPLICATION_NAME = "metadata.name must be spec.id in lower case, with '_' written '-'"
+APPLICATION_PLAIN = (
+    "metadata.name is the application's id in lower case: letters, digits and hyphens, at most 64, no periods"
+)
+PACKAGE_NAME = "metadata.name must be <applicationId>.<version> in lower case, with '_' written '-'"
+BLOB = "spec.blob must be a path such as tools/blender-2.7.zip: no leading or trailing '/', no '..', no backslash"
+STORAGE_CLASS = "storageClassName has no meaning with ephemeral: true; remove one of them"
+STORAGE_FIXED = "nodeStorage cannot be changed, since nodes keep their volumes; create another Pool"
+POOL_NAME = "metadata.name begins the names of the pool's nodes: at most 52 letters, digits and hyphens, no periods"
+SERVICE_NAME = "names that begin with AZ_BATCH_ are set by the service; choose another name"
+TASK_NAME = "metadata.name is the name of the task's directory on its node: at most 128 characters"
+FIXED = IMMUTABLE.message
+
+
+def application(name: str, spec: Fields, rule: str, told: str | None = None, before: Fields | None = None) -> Example:
+    return Example(Application, rule, name, spec, told, before)
+
+
+def package(name: str, rule: str, told: str | None = None, before: Fields | None = None, **spec: Any) -> Example:
+    return Example(ApplicationPackage, rule, name, spec, told, before)
+
+
+def blob(path: str, told: str | None = None) -> Example:
+    return package("blender.2.7", BLOB, told, applicationId="blender", version="2.7", blob=path)
+
+
+def pool(
+    rule: str, told: str | None = None, before: Fields | None = None, name: str = "render", **spec: Any
+) -> Example:
+    earlier = None if before is None else {"image": "debian", **before}
+    return Example(Pool, rule, name, {"image": "debian", **spec}, told, earlier)
+
+
+def task(rule: str, told: str | None = None, before: Fields | None = None, name: str = "frame", **spec: Any) -> Example:
+    plain = {"pool": "render", "commandLine": "true"}
+    return Example(Task, rule, name, {**plain, **spec}, told, None if before is None else {**plain, **before})
+
+
+def settings(name: str) -> list[Fields]:
+    return [{"name": name, "value": "1"}]
+
+
+EXAMPLES = [
+    application("blender", {"id": "Blender"}, ID_FIXED, before={"id": "Blender"}),
+    application("blender", {"id": "Blender"}, ID_FIXED, before={}),
+    application("blender", {"id": "blender"}, ID_FIXED, ID_FIXED, before={"id": "Blender"}),
+    application("blender", {}, ID_FIXED, ID_FIXED, before={"id": "Blender"}),
+    application("blender", {}, APPLICATION_NAME),
+    application("my-tool", {"id": "My_Tool"}, APPLICATION_NAME),
+    application("blender", {"id": "Maya"}, APPLICATION_NAME, 'metadata.name must be "maya" for the id "Maya"'),
+    application("my--tool", {"id": "my-tool"}, APPLICATION_NAME, 'metadata.name must be "my-tool"'),
+    application("a" * 64, {}, APPLICATION_PLAIN),
+    application("a" * 65, {}, APPLICATION_PLAIN, APPLICATION_PLAIN),
+    application("blender.2", {}, APPLICATION_PLAIN, APPLICATION_PLAIN),
+    package("my-tool.1.0-rc1", PACKAGE_NAME, applicationId="My_Tool", version="1.0_RC1"),
+    package("tool.1", PACKAGE_NAME, 'metadata.name must be "tool.1.0"', applicationId="tool", version="1.0"),
+    package("maya.1.0", PACKAGE_NAME, 'metadata.name must be "tool.1.0"', applicationId="tool", version="1.0"),
+    package(
+        "tool.1.0",
+        FIXED,
+        before={"applicationId": "tool", "version": "1.0"},
+        applicationId="tool",
+        version="1.0",
+        sha256="0" * 64,
+    ),
+    package("tool.1.0", FIXED, FIXED, {"applicationId": "tool", "version": "1.0"}, applicationId="Tool", version="1.0"),
+    package("tool.1-a", FIXED, FIXED, {"applicationId": "tool", "version": "1-a"}, applicationId="tool", version="1-A"),
+    blob("blender-2.7.zip"),
+    blob("tools/some..odd name/blender.zip"),
+    *(
+        blob(path, BLOB)
+        for path in ("/a.zip", "a/", "a//b.zip", "../a.zip", "a/../b.zip", "a/./b.zip", "..", r"a\b.zip")
+    ),
+    pool(STORAGE_CLASS, nodeStorage={"ephemeral": True}),
+    pool(STORAGE_CLASS, nodeStorage={"storageClassName": "fast"}),
+    pool(STORAGE_CLASS, STORAGE_CLASS, nodeStorage={"ephemeral": True, "storageClassName": "fast"}),
+    pool(STORAGE_FIXED, before={"nodeStorage": {"size": "5Gi"}}, nodeStorage={"size": "5Gi"}, targetNodes=7),
+    pool(STORAGE_FIXED, STORAGE_FIXED, {"nodeStorage": {"size": "5Gi"}}, nodeStorage={"size": "6Gi"}),
+    pool(STORAGE_FIXED, STORAGE_FIXED, {}, nodeStorage={"ephemeral": True}),
+    pool(FIXED, before={"taskSlotsPerNode": 2}, taskSlotsPerNode=2, image="alpine"),
+    pool(FIXED, FIXED, {"taskSlotsPerNode": 2}, taskSlotsPerNode=3),
+    pool(POOL_NAME, name="p" * 52),
+    pool(POOL_NAME, POOL_NAME, name="p" * 53),
+    pool(POOL_NAME, POOL_NAME, name="render.fast"),
+    pool(SERVICE_NAME, environmentSettings=settings("AZ_BATCHES")),
+    pool(SERVICE_NAME, SERVICE_NAME, environmentSettings=settings("AZ_BATCH_POOL_ID")),
+    task(SERVICE_NAME, environmentSettings=settings("MY_AZ_BATCH_TASK_ID")),
+    task(SERVICE_NAME, SERVICE_NAME, environmentSettings=settings("AZ_BATCH_TASK_ID")),
+    task(FIXED, before={"priority": 1}, priority=1),
+    task(FIXED, FIXED, {"priority": 1}, priority=2),
+    task(FIXED, FIXED, {}, commandLine="false"),
+    task(TASK_NAME, name="t" * 128),
+    task(TASK_NAME, TASK_NAME, name="t" * 129),
+]

@@ -1,0 +1,62 @@
+"""No CEL rule without an example that it lets pass and one that it refuses."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from packhorse.model import RESOURCES, Resource
+from packhorse.model.crd import custom_resource_definition
+from tests.unit.model.rule_examples import EXAMPLES, Example
+
+
+def validations(schema: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Every rule in a schema."""
+    yield from schema.get("x-kubernetes-validations", ())
+    for inner in schema.get("properties", {}).values():
+        yield from validations(inner)
+    if "items" in schema:
+        yield from validations(schema["items"])
+
+
+def rules(resource: type[Resource]) -> list[dict[str, str]]:
+    (version,) = custom_resource_definition(resource)["spec"]["versions"]
+    return list(validations(version["schema"]["openAPIV3Schema"]))
+
+
+RULES = [(resource, rule["message"]) for resource in RESOURCES for rule in rules(resource)]
+
+
+@pytest.mark.parametrize(("resource", "message"), sorted(set(RULES), key=str))
+def test_every_rule_has_good_and_bad_examples(resource: type[Resource], message: str) -> None:
+    own = [example for example in EXAMPLES if (example.resource, example.rule) == (resource, message)]
+    assert any(example.told is None for example in own), "there is no example that it lets pass"
+    assert any(example.told is not None for example in own), "there is no example that it refuses"
+
+
+def test_a_rule_that_is_used_in_several_places_has_a_bad_example_for_each() -> None:
+    for resource, message in set(RULES):
+        bad = [
+            example
+            for example in EXAMPLES
+            if (example.resource, example.rule) == (resource, message) and example.told is not None
+        ]
+        assert len(bad) >= RULES.count((resource, message)), message
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_every_example_is_of_a_rule_and_breaks_nothing_else(example: Example) -> None:
+    """What the schema itself would refuse tells nothing of a rule."""
+    assert (example.resource, example.rule) in RULES
+    for spec in (example.spec, example.before):
+        if spec is not None:
+            parsed = example.resource.model_validate(example.manifest(spec))
+            assert parsed.dump_given()["spec"] == spec
+
+
+def test_messages_say_what_to_do() -> None:
+    for resource in RESOURCES:
+        for rule in rules(resource):
+            assert len(rule["message"]) > 30
+            assert rule["message"][0].islower()
+            assert not rule["message"].endswith(".")
