@@ -211,6 +211,7 @@ class NodeService:
             raise _refused(401, "Unauthenticated", "a request needs the node's token")
         node, uid = await self._review(token)
         pod = self._caches.pods.get(node)
+        raw = None
         if pod is None or pod.uid != uid:
             raw = await self._client.find(POD, *node)
             pod = observe_pod(raw) if raw is not None else None
@@ -220,6 +221,8 @@ class NodeService:
             raise _refused(403, "Forbidden", f"pod {node[0]}/{node[1]} is no node of a pool")
         if pod.owner_uid != node_set.uid or node_set.pool_uid != pool.metadata.uid:
             raise _refused(403, "Forbidden", f"pod {node[0]}/{node[1]} does not belong to pool '{pod.pool}'")
+        if raw is not None:
+            self._caches.pods.put(raw)  # before the watch tells: older news of its namesake must not count any more
         return Caller(pod, pool)
 
     async def _review(self, token: str) -> tuple[Key, str]:

@@ -1,0 +1,66 @@
+"""The operator's settings."""
+
+import pytest
+
+from packhorse.operator.settings import Settings, SettingsError
+
+LEAST = {"PACKHORSE_NAMESPACE": "system", "PACKHORSE_IMAGE": "packhorse:1", "PACKHORSE_NODE_SERVICE": "svc:8443"}
+
+
+def test_the_least() -> None:
+    assert Settings.from_environment(LEAST) == Settings(
+        namespace="system",
+        instance="packhorse-operator",
+        image="packhorse:1",
+        node_service="svc:8443",
+        pull_policy="IfNotPresent",
+        watch_namespaces=(),
+        storage_secret="",
+        storage_container="packhorse",
+        embedded_storage="",
+        log_level="INFO",
+    )
+
+
+def test_everything() -> None:
+    more = {
+        "POD": "packhorse-0",
+        "IMAGE_PULL_POLICY": "Always",
+        "WATCH_NAMESPACES": "one, two,,three",
+        "STORAGE_SECRET": "account",
+        "STORAGE_CONTAINER": "packages",
+        "EMBEDDED_STORAGE": "azurite.system.svc:10000",
+        "LOG_LEVEL": "debug",
+    }
+    settings = Settings.from_environment(LEAST | {f"PACKHORSE_{name}": value for name, value in more.items()})
+    assert settings == Settings(
+        namespace="system",
+        instance="packhorse-0",
+        image="packhorse:1",
+        node_service="svc:8443",
+        pull_policy="Always",
+        watch_namespaces=("one", "two", "three"),
+        storage_secret="account",
+        storage_container="packages",
+        embedded_storage="azurite.system.svc:10000",
+        log_level="DEBUG",
+    )
+
+
+@pytest.mark.parametrize("name", LEAST)
+@pytest.mark.parametrize("value", [None, ""])
+def test_what_has_to_be_there_is_named(name: str, value: str | None) -> None:
+    given = {key: text for key, text in LEAST.items() if key != name}
+    with pytest.raises(SettingsError, match=f"{name} is not set"):
+        Settings.from_environment(given if value is None else {**given, name: value})
+
+
+def test_empty_means_the_default() -> None:
+    empty = {"PACKHORSE_IMAGE_PULL_POLICY": "", "PACKHORSE_STORAGE_CONTAINER": "", "PACKHORSE_LOG_LEVEL": ""}
+    assert Settings.from_environment(LEAST | empty) == Settings.from_environment(LEAST)
+
+
+def test_from_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LEAST.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment().image == "packhorse:1"
