@@ -20,7 +20,7 @@ from packhorse.archive import Limits
 from packhorse.clock import timestamp
 from packhorse.domain import azure
 from packhorse.node.attempts import AttemptFiles, Record, attempt_key
-from packhorse.node.install import InstallError, install
+from packhorse.node.install import INSTALL_DEADLINE, InstallError, install
 from packhorse.node.layout import Layout
 from packhorse.node.service import Address, NodeServiceClient
 from packhorse.protocol import (
@@ -41,8 +41,6 @@ from packhorse.protocol import (
 
 _log = logging.getLogger(__name__)
 
-INSTALL_DEADLINE = 3600.0
-"""Seconds for one package."""
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL for a task that took too long."""
 HEARTBEAT = 15.0

@@ -31,6 +31,9 @@ DISK_FULL_REMEDY = (
     "The VM disk is full. Delete job, tasks, or file on the node to free up spaces and then restart the node."
 )
 
+INSTALL_DEADLINE = 3600.0
+"""Seconds that init container and agent give one package."""
+
 WORK_FOLDER = ".install"
 LOCK_POLL = 0.05
 """Seconds between two tries of a lock: a blocking one would know no deadline."""

@@ -10,7 +10,7 @@ import msgspec
 
 from packhorse.archive import Limits
 from packhorse.domain import azure
-from packhorse.node.install import InstallError, install, sweep
+from packhorse.node.install import INSTALL_DEADLINE, InstallError, install, sweep
 from packhorse.node.layout import Layout
 from packhorse.node.service import NodeServiceClient, ServiceError
 from packhorse.protocol import Detail, PoolPackages, Problem
@@ -19,8 +19,6 @@ _log = logging.getLogger(__name__)
 
 SERVICE_DEADLINE = 120.0
 """Seconds to wait for the node service; then the container ends, and the kubelet starts it again."""
-INSTALL_DEADLINE = 3600.0
-"""Seconds for one package."""
 TERMINATION_MESSAGE = Path("/dev/termination-log")
 LONGEST_MESSAGE = 3500
 """Bytes; Kubernetes keeps 4096."""

@@ -97,7 +97,7 @@ class NodeService:
         application = web.Application()
         application.router.add_get(PACKAGES_PATH, self._answer(self._packages))
         application.router.add_post(DOWNLOADS_PATH, self._answer(self._download))
-        application.router.add_get(CONNECT_PATH, self._connect)
+        application.router.add_get(CONNECT_PATH, self._answer(self._connect))
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, port=port, ssl_context=context).start()
@@ -110,15 +110,15 @@ class NodeService:
             await self._runner.cleanup()
 
     def _answer(self, ask: Any) -> Any:
-        async def handler(request: web.Request) -> web.Response:
+        async def handler(request: web.Request) -> web.StreamResponse:
             try:
-                body = await ask(await self._caller(request), request)
+                answer = await ask(await self._caller(request), request)
             except _RefusedError as refusal:
                 return _json(refusal.problem, refusal.status)
             except (ApiError, ApiUnavailableError) as error:
                 _log.warning("%s: %s", request.path, error)
                 return _json(Problem("ServerBusy", "the Kubernetes API does not answer; try again"), 503)
-            return _json(body, 200)
+            return answer if isinstance(answer, web.StreamResponse) else _json(answer, 200)
 
         return handler
 
@@ -158,14 +158,7 @@ class NodeService:
             raise _refused(503, "NoLinkedStorageAccount", str(error)) from error
         return Download(account.readable(package.status.blob), package.status.etag, wanted.size)
 
-    async def _connect(self, request: web.Request) -> web.StreamResponse:
-        try:
-            caller = await self._caller(request)
-        except _RefusedError as refusal:
-            return _json(refusal.problem, refusal.status)
-        except (ApiError, ApiUnavailableError) as error:
-            _log.warning("%s: %s", request.path, error)
-            return _json(Problem("ServerBusy", "the Kubernetes API does not answer; try again"), 503)
+    async def _connect(self, caller: Caller, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LONGEST_MESSAGE)
         await socket.prepare(request)
         self._sockets.add(socket)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from packhorse.archive import Limits
 from packhorse.clock import timestamp
@@ -17,7 +18,7 @@ from packhorse.model.names import application_name
 from packhorse.model.package import UPLOAD_ANNOTATION
 from packhorse.operator.caches import Caches
 from packhorse.operator.storage import LinkedStorage
-from packhorse.storage.account import NotLinkedError, UnavailableError, not_linked, unavailable
+from packhorse.storage.account import Account, NotLinkedError, UnavailableError, not_linked, unavailable
 
 LOOK_AGAIN = 15.0
 """Seconds after which a package that waits for its blob, or for storage, is looked at again."""
@@ -81,20 +82,20 @@ class PackageController:
                 raise
 
     async def _look(self, package: ApplicationPackage) -> Seen:
-        try:
-            account = await self._storage.account()
+        async def look(account: Account) -> Seen:
             if package.upload_requested:
                 await self._grant(package, account.writable(package.blob))
             return await asyncio.to_thread(account.look, package.blob)
-        except NotLinkedError as error:
-            return not_linked(error)
-        except UnavailableError as error:
-            return unavailable(error)
+
+        return await self._see(look)
 
     async def _verify(self, package: ApplicationPackage) -> Seen:
+        return await self._see(lambda account: asyncio.to_thread(account.verify, package.blob, Limits()))
+
+    async def _see(self, ask: Callable[[Account], Awaitable[Seen]]) -> Seen:
+        """What the linked account shows, or why it shows nothing."""
         try:
-            account = await self._storage.account()
-            return await asyncio.to_thread(account.verify, package.blob, Limits())
+            return await ask(await self._storage.account())
         except NotLinkedError as error:
             return not_linked(error)
         except UnavailableError as error:
