@@ -8,6 +8,10 @@ from packhorse.model.meta import AGE, Column, Model, Resource, Rule, Status
 from packhorse.model.reference import ApplicationId, Version
 
 
+PACKAGES_FINALIZER = "packhorse.dev/packages"
+"""Holds a deleted Application until its packages are gone."""
+
+
 class ApplicationSpec(Model):
     """What the application is."""
 
@@ -52,7 +56,7 @@ class ApplicationStatus(Status):
     packages: int = 0
     """How many packages it has, active or not."""
     versions: Annotated[tuple[ApplicationVersion, ...], Field(max_length=1000)] = ()
-    """Its active versions."""
+    """Its active versions, at most 1000 of them."""
 
 
 class Application(Resource):

@@ -11,8 +11,15 @@ from packhorse.model.reference import ApplicationId, Version
 Sha256 = Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")]
 
 UPLOAD_ANNOTATION = "packhorse.dev/upload"
-"""``requested``: give out leave to write this package's blob; a time: the upload ended then, look at it now."""
-UPLOAD_REQUESTED = "requested"
+"""``requested``: give out leave to write this package's blob; a time: the upload ended then, take what is there now."""
+DOWNLOAD_ANNOTATION = "packhorse.dev/download"
+"""``requested``: give out leave to read this package's blob, until the annotation is gone."""
+VERIFY_ANNOTATION = "packhorse.dev/verify"
+"""A time: read the blob again from end to end, though it seems to be the same."""
+REQUESTED = "requested"
+
+BLOB_FINALIZER = "packhorse.dev/blob"
+"""Holds a deleted package until its blob is gone too."""
 
 
 class PackageState(StrEnum):
@@ -45,20 +52,24 @@ class ApplicationPackageSpec(Model):
 
 
 class ApplicationPackageStatus(Status):
-    """What the operator knows of the package."""
+    """What the operator knows of the package. What was learned at the last activation stays, whatever the state."""
 
     state: PackageState | None = None
     """Pending: no file yet. Active: pools and tasks can use it. Failed: there is a file, and it cannot be used."""
     blob: str | None = None
-    """Path of the ZIP file in the linked container, with this namespace's folder."""
+    """Path of the ZIP file in the linked container, with this namespace's folder, as it was activated."""
     sha256: str | None = None
-    """Digest of the active content. Nodes take no other."""
+    """Digest of the content that was activated last. Nodes take no other, and other content counts only after it was
+    announced: by spec.sha256, by spec.blob, or by an upload.
+    """
     size: int | None = None
     """Length of the ZIP file in bytes."""
     etag: str | None = None
-    """The storage account's mark of the active content."""
+    """The storage account's mark of that content."""
     last_activation_time: str | None = None
-    """When this content became usable."""
+    """When that content became usable."""
+    last_verification_time: str | None = None
+    """When the content was last read from end to end and found good."""
     files: int | None = None
     """How many files are in it."""
     unpacked_size: int | None = None
@@ -111,6 +122,26 @@ class ApplicationPackage(Resource):
         return self.status.state is PackageState.ACTIVE and self.metadata.deletion_timestamp is None
 
     @property
+    def activated(self) -> bool:
+        """Whether it was ever active: ``allowUpdates: false`` holds for such a package."""
+        return self.status.last_activation_time is not None
+
+    @property
     def upload_requested(self) -> bool:
         """Whether somebody asks for leave to upload its blob, and has not ended the upload."""
-        return self.metadata.annotations.get(UPLOAD_ANNOTATION) == UPLOAD_REQUESTED
+        return self.metadata.annotations.get(UPLOAD_ANNOTATION) == REQUESTED
+
+    @property
+    def upload_ended(self) -> bool:
+        """Whether somebody says that a new file lies there now."""
+        return self.metadata.annotations.get(UPLOAD_ANNOTATION, REQUESTED) != REQUESTED
+
+    @property
+    def download_requested(self) -> bool:
+        """Whether somebody asks for leave to read its blob."""
+        return self.metadata.annotations.get(DOWNLOAD_ANNOTATION) == REQUESTED
+
+    @property
+    def verification_requested(self) -> bool:
+        """Whether somebody wants its content read again."""
+        return VERIFY_ANNOTATION in self.metadata.annotations

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kubernetes.utils.quantity import parse_quantity
+
 
 class SettingsError(ValueError):
     """The environment lacks something or makes no sense; the message names the variable."""
@@ -20,8 +22,12 @@ class Settings:
         pull_policy: Of that image, for nodes.
         node_service: ``host:port`` by which nodes reach the node service.
         watch_namespaces: Namespaces to serve; none means all.
-        storage_secret: Secret of the linked account in the operator's namespace; empty where none is linked.
+        storage_secret: Secret of the linked account in the operator's namespace; empty where there is none.
+        storage_account: Name or blob endpoint of the account that is linked by the operator's workload identity.
+        namespace_storage: Whether a Secret `packhorse-storage` links an account of its own to the Secret's namespace.
         storage_container: The account's container for packages.
+        packages_per_application: Quota; 0 is none.
+        package_size: Quota for a ZIP file, in bytes; 0 is none.
         embedded_storage: ``host:port`` of the embedded Azurite; empty where there is none.
         log_level: DEBUG, INFO, WARNING or ERROR.
         node_port: Port that the node service listens on.
@@ -35,6 +41,10 @@ class Settings:
     pull_policy: str = "IfNotPresent"
     watch_namespaces: tuple[str, ...] = ()
     storage_secret: str = ""
+    storage_account: str = ""
+    namespace_storage: bool = False
+    packages_per_application: int = 40
+    package_size: int = 195 << 30
     storage_container: str = "packhorse"
     embedded_storage: str = ""
     log_level: str = "INFO"
@@ -52,6 +62,16 @@ class Settings:
                 raise SettingsError(f"the environment variable PACKHORSE_{name} is not set; the chart sets it")
             return value
 
+        def quantity(name: str, default: int) -> int:
+            text = given.get(f"PACKHORSE_{name}", "")
+            try:
+                value = int(parse_quantity(text)) if text else default
+            except ValueError as error:
+                raise SettingsError(f"PACKHORSE_{name}={text} is no quantity such as 40 or 195Gi") from error
+            if value < 0:
+                raise SettingsError(f"PACKHORSE_{name}={text} is below zero; 0 means no limit")
+            return value
+
         namespaces = given.get("PACKHORSE_WATCH_NAMESPACES", "").split(",")
         return cls(
             namespace=required("NAMESPACE"),
@@ -61,6 +81,10 @@ class Settings:
             pull_policy=given.get("PACKHORSE_IMAGE_PULL_POLICY") or cls.pull_policy,
             watch_namespaces=tuple(name.strip() for name in namespaces if name.strip()),
             storage_secret=given.get("PACKHORSE_STORAGE_SECRET", ""),
+            storage_account=given.get("PACKHORSE_STORAGE_ACCOUNT", ""),
+            namespace_storage=given.get("PACKHORSE_NAMESPACE_STORAGE", "").lower() == "true",
+            packages_per_application=quantity("PACKAGES_PER_APPLICATION", cls.packages_per_application),
+            package_size=quantity("PACKAGE_SIZE", cls.package_size),
             storage_container=given.get("PACKHORSE_STORAGE_CONTAINER") or cls.storage_container,
             embedded_storage=given.get("PACKHORSE_EMBEDDED_STORAGE", ""),
             log_level=(given.get("PACKHORSE_LOG_LEVEL") or cls.log_level).upper(),
