@@ -1,8 +1,10 @@
 """Resources to test with: as the API server would show them, in few words."""
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
+from packhorse.domain.references import Catalog
 from packhorse.model import Application, ApplicationPackage, Pool, Task
 from packhorse.protocol import Package, VisiblePackage
 
@@ -111,6 +113,11 @@ def application(application_id: str, default: str | None = None, **more: Any) ->
 def package(application_id: str, version: str, content: str = "", **status: Any) -> ApplicationPackage:
     """An active ApplicationPackage."""
     return ApplicationPackage.model_validate(raw_package(application_id, version, content, **status))
+
+
+def catalog(applications: Iterable[Application], packages: Iterable[ApplicationPackage]) -> Catalog:
+    """The catalog of a namespace that has these."""
+    return Catalog({each.metadata.name: each for each in applications}, {each.metadata.name: each for each in packages})
 
 
 def pool(name: str = "render", **spec: Any) -> Pool:

@@ -49,9 +49,13 @@ class Cache(Generic[T]):
         """One object, or None."""
         return self._objects.get(key[0], {}).get(key[1])
 
+    def by_name(self, namespace: str) -> Mapping[str, T]:
+        """All objects of a namespace by name, as they are whenever it is looked at."""
+        return self._objects.get(namespace, {})
+
     def in_namespace(self, namespace: str) -> Iterable[T]:
         """All objects of a namespace."""
-        return self._objects.get(namespace, {}).values()
+        return self.by_name(namespace).values()
 
     def versions(self) -> dict[Key, int]:
         """The resource version of every object."""

@@ -45,6 +45,7 @@ def kind_of(resource: type[Resource]) -> Kind:
     return Kind(API_VERSION, resource.plural)
 
 
+NAMESPACE = Kind("v1", "namespaces", namespaced=False)
 POD = Kind("v1", "pods")
 SECRET = Kind("v1", "secrets")
 CONFIG_MAP = Kind("v1", "configmaps")

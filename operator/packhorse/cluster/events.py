@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections import OrderedDict
 
 from packhorse.clock import timestamp
 from packhorse.cluster.client import EVENT, ApiError, ApiUnavailableError, Client
@@ -10,6 +11,9 @@ from packhorse.model.meta import API_VERSION
 
 _log = logging.getLogger(__name__)
 
+REMEMBERED = 10_000
+"""Events that are remembered, so that none is told twice in a row."""
+
 
 class EventRecorder:
     """Writes events; one that cannot be written is logged, and holds nobody up."""
@@ -17,7 +21,7 @@ class EventRecorder:
     def __init__(self, client: Client, reporter: str) -> None:
         self._client = client
         self._reporter = reporter
-        self._last: dict[tuple[str, str], str] = {}
+        self._last: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     async def record(
         self, resource: Resource, reason: str, note: str, *, action: str = "Reconcile", warning: bool = False
@@ -27,7 +31,9 @@ class EventRecorder:
         if self._last.get(about) == note:
             return
         self._last[about] = note
-
+        self._last.move_to_end(about)
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
         namespace, name = resource.key
         body = {
             "metadata": {"name": f"{name[:200]}.{uuid.uuid4().hex[:16]}", "namespace": namespace},

@@ -7,6 +7,11 @@ from packhorse.domain.conditions import READY, Observation, conditions
 from packhorse.model import Application, ApplicationPackage, ApplicationStatus
 from packhorse.model.application import ApplicationVersion
 
+_LISTED = 1000
+"""Versions in a status, as many as its schema takes."""
+_NAMED = 10
+"""Packages named in a message."""
+
 
 def application_status(application: Application, packages: Sequence[ApplicationPackage], now: str) -> ApplicationStatus:
     """The status of an application with these packages (all of them its own)."""
@@ -17,18 +22,17 @@ def application_status(application: Application, packages: Sequence[ApplicationP
             size=package.status.size or 0,
             last_activation_time=package.status.last_activation_time or now,
         )
-        for package in active
+        for package in active[:_LISTED]
     )
+    deleted = application.metadata.deletion_timestamp is not None
+    ready = _waiting(packages) if deleted else _ready(application, active)
     return ApplicationStatus(
         observed_generation=application.metadata.generation,
         id=application.id,
         packages=len(packages),
         versions=versions,
         conditions=conditions(
-            application.status.conditions,
-            [_ready(application, active)],
-            generation=application.metadata.generation,
-            now=now,
+            application.status.conditions, [ready], generation=application.metadata.generation, now=now
         ),
     )
 
@@ -37,7 +41,7 @@ def _ready(application: Application, active: Sequence[ApplicationPackage]) -> Ob
     default = application.spec.default_version
     if default is None or any(package.spec.version.lower() == default.lower() for package in active):
         return Observation(READY, True, "Usable", f"{len(active)} active version(s)")
-    known = ", ".join(package.spec.version for package in active) or "none"
+    known = _some([package.spec.version for package in active]) or "none"
     return Observation(
         READY,
         False,
@@ -45,3 +49,19 @@ def _ready(application: Application, active: Sequence[ApplicationPackage]) -> Ob
         f"the default version '{default}' is not active; active versions: {known}."
         " Upload it, or set spec.defaultVersion to an active version",
     )
+
+
+def _waiting(packages: Sequence[ApplicationPackage]) -> Observation:
+    names = _some(sorted(package.metadata.name for package in packages))
+    return Observation(
+        READY,
+        False,
+        azure.PACKAGES_NOT_EMPTY,
+        f"the application goes when its packages are gone: {names}."
+        " Delete them with: kubectl delete applicationpackage NAME",
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

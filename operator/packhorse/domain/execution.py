@@ -36,7 +36,8 @@ def run_task(task: Task, deployed: Sequence[VisiblePackage], catalog: Catalog) -
     spec, limit = task.spec, task.spec.constraints.max_wall_clock_time
     try:
         own = catalog.resolve_all(spec.application_package_references)
-        environment = package_variables([*deployed, *own], catalog.defaults)
+        visible = [*deployed, *own]
+        environment = package_variables(visible, catalog.defaults(visible))
     except (UnresolvedReferenceError, CollisionError) as error:
         raise ImpossibleTaskError(_problem(task, error)) from error
     environment |= task_variables(

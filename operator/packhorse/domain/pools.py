@@ -27,7 +27,7 @@ def resolve_pool(pool: Pool, catalog: Catalog) -> Resolution:
     """Resolve a pool's references, in order; the first one that fails is told."""
     try:
         packages = catalog.resolve_all(pool.spec.application_package_references)
-        package_variables(packages, catalog.defaults)
+        package_variables(packages, catalog.defaults(packages))
     except UnresolvedReferenceError as error:
         problem = azure.invalid_packages(azure.INVALID_FOR_POOL, error.reference, azure.INVALID_REFERENCES, error.cause)
         return Resolution(None, problem, str(error))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from packhorse.domain.conditions import READY
 from packhorse.model import Application, ApplicationPackage, ApplicationPackageReference
 from packhorse.model.names import application_name, package_name
 from packhorse.protocol import Package, VisiblePackage
@@ -22,19 +23,23 @@ class UnresolvedReferenceError(ValueError):
 
 
 class Catalog:
-    """The applications and packages of one namespace, by id."""
+    """The applications and packages of one namespace, by the names of their objects.
 
-    def __init__(self, applications: Iterable[Application], packages: Iterable[ApplicationPackage]) -> None:
-        self._applications = {application.metadata.name: application for application in applications}
-        self._packages = {package.metadata.name: package for package in packages}
+    It looks things up in what it is given, and copies nothing: one is made for every task.
+    """
 
-    @property
-    def defaults(self) -> Mapping[str, str]:
-        """Default version by application id, both in lower case."""
+    def __init__(self, applications: Mapping[str, Application], packages: Mapping[str, ApplicationPackage]) -> None:
+        self._applications = applications
+        self._packages = packages
+
+    def defaults(self, visible: Iterable[VisiblePackage]) -> dict[str, str]:
+        """Default version by application id, both in lower case, of the applications that these packages are of."""
+        ids = {item.package.application_id.lower() for item in visible}
+        found = {application_id: self._applications.get(application_name(application_id)) for application_id in ids}
         return {
-            application.id.lower(): application.spec.default_version.lower()
-            for application in self._applications.values()
-            if application.spec.default_version
+            application_id: application.spec.default_version.lower()
+            for application_id, application in found.items()
+            if application is not None and application.spec.default_version
         }
 
     def resolve(self, reference: ApplicationPackageReference) -> VisiblePackage:
@@ -55,7 +60,7 @@ class Catalog:
             raise UnresolvedReferenceError(
                 reference.text,
                 f"the reference has no version and application '{application.id}' has no default version;"
-                " name a version or set spec.defaultVersion of the application",
+                f" {self._known(application)}; name a version or set spec.defaultVersion of the application",
             )
         package = self._packages.get(package_name(reference.application_id, version))
         if package is None:
@@ -64,10 +69,12 @@ class Catalog:
             )
         status = package.status
         if not package.active or status.sha256 is None or status.size is None:
+            ready = status.condition(READY)
+            why = f": {ready.message}" if ready is not None and ready.message else ""
             raise UnresolvedReferenceError(
                 reference.text,
                 f"version '{version}' of application '{application.id}' is not active"
-                f" (it is {status.state or 'Pending'}); see ApplicationPackage {package.metadata.name}",
+                f" (it is {status.state or 'Pending'}{why}); see ApplicationPackage {package.metadata.name}",
             )
         return VisiblePackage(
             Package(application.id, package.spec.version, status.sha256, status.size),

@@ -7,7 +7,6 @@ from pydantic import Field
 from packhorse.model.meta import AGE, Column, Model, Resource, Rule, Status
 from packhorse.model.reference import ApplicationId, Version
 
-
 PACKAGES_FINALIZER = "packhorse.dev/packages"
 """Holds a deleted Application until its packages are gone."""
 

@@ -1,7 +1,7 @@
 """ApplicationPackage: one version of an application (``.../applications/versions``)."""
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -53,6 +53,8 @@ class ApplicationPackageSpec(Model):
 
 class ApplicationPackageStatus(Status):
     """What the operator knows of the package. What was learned at the last activation stays, whatever the state."""
+
+    default: ClassVar[dict[str, Any]] = {**Status.default, "state": "Pending"}
 
     state: PackageState | None = None
     """Pending: no file yet. Active: pools and tasks can use it. Failed: there is a file, and it cannot be used."""

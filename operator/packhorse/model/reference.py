@@ -42,7 +42,8 @@ class EnvironmentSetting(Model):
     """Its value; empty where it is not given."""
 
 
-References = Annotated[tuple[ApplicationPackageReference, ...], Field(max_length=10)]
+References = Annotated[tuple[ApplicationPackageReference, ...], Field(max_length=100)]
+"""At most what fits into a status; for pools an admission policy sets the limit, ten as in Batch by default."""
 EnvironmentSettings = Annotated[
     tuple[EnvironmentSetting, ...],
     Field(max_length=128, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),

@@ -1,5 +1,6 @@
 """What the operator knows of the cluster: one cache a kind, and questions that several controllers ask."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,8 @@ class Caches:
         self.tasks = Cache(Task.model_validate)
         self.pods = Cache(observe_pod)
         self.node_sets = Cache(observe_stateful_set)
+        self._by_application: defaultdict[Key, set[Key]] = defaultdict(set)
+        self.packages.subscribe(self._package_seen)
 
     def watched(self) -> list[tuple[Kind, str, Cache[Any]]]:
         """Each kind with the label selector that it is watched by and its cache, in the order to fill them."""
@@ -63,16 +66,24 @@ class Caches:
 
     def catalog(self, namespace: str) -> Catalog:
         """The applications and packages of a namespace."""
-        return Catalog(self.applications.in_namespace(namespace), self.packages.in_namespace(namespace))
+        return Catalog(self.applications.by_name(namespace), self.packages.by_name(namespace))
 
     def packages_of(self, application: Key) -> list[ApplicationPackage]:
-        """All packages of an application."""
-        namespace, name = application
-        return [
-            package
-            for package in self.packages.in_namespace(namespace)
-            if application_name(package.spec.application_id) == name
-        ]
+        """All packages of an application, those that are being deleted included."""
+        found = (self.packages.get(key) for key in self._by_application.get(application, ()))
+        return [package for package in found if package is not None]
+
+    def _package_seen(self, key: Key, before: ApplicationPackage | None, now: ApplicationPackage | None) -> None:
+        seen = now or before
+        if seen is None:
+            return
+        application = (key[0], application_name(seen.spec.application_id))
+        if now is not None:
+            self._by_application[application].add(key)
+            return
+        self._by_application[application].discard(key)
+        if not self._by_application[application]:
+            del self._by_application[application]
 
     def nodes_of(self, pool: Key) -> list[Pod]:
         """The pods that are the nodes of a pool."""

@@ -54,3 +54,17 @@ def test_the_time_of_a_condition_changes_with_its_status_only() -> None:
     broken = application_status(Application.model_validate(raw), PACKAGES, LATER).condition("Ready")
     assert broken is not None
     assert broken.last_transition_time == LATER
+
+
+def test_a_deleted_application_names_the_packages_that_hold_it() -> None:
+    raw = raw_application("blender", "2.7")
+    raw["metadata"]["deletionTimestamp"] = NOW
+    deleted = Application.model_validate(raw)
+    condition = application_status(deleted, PACKAGES, NOW).condition("Ready")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("False", "ApplicationPackagesNotEmpty")
+    assert "blender.2.7, blender.3.0, blender.4.0-beta." in condition.message
+    many = [package("blender", str(number)) for number in range(10, 40)]
+    condition = application_status(deleted, many, NOW).condition("Ready")
+    assert condition is not None
+    assert "blender.19 and 20 more." in condition.message

@@ -9,9 +9,9 @@ from packhorse.domain.pools import PoolView, pool_status, resolve_pool
 from packhorse.domain.references import Catalog
 from packhorse.model import Pool, PoolStatus
 from tests.unit.domain.test_nodes import FAILED, NEW, pod
-from tests.unit.objects import LATER, NOW, application, deployed, package, raw_pool
+from tests.unit.objects import LATER, NOW, application, catalog, deployed, package, raw_pool
 
-CATALOG = Catalog(
+CATALOG = catalog(
     [application("blender", default="2.7"), application("a"), application("a_b")],
     [package("blender", "2.7"), package("blender", "3.0"), package("a", "b_1"), package("a_b", "1")],
 )
@@ -157,7 +157,7 @@ def test_the_same_again_changes_nothing() -> None:
 
 
 def test_a_changed_default_makes_nodes_outdated() -> None:
-    newer = Catalog([application("blender", default="3.0")], [package("blender", "2.7"), package("blender", "3.0")])
+    newer = catalog([application("blender", default="3.0")], [package("blender", "2.7"), package("blender", "3.0")])
     pods, presence = [pod(name="render-0")], {"render-0": IDLE}
     assert status_of(make(1, BY_DEFAULT), pods, presence).outdated_nodes == 0
     assert status_of(make(1, BY_DEFAULT), pods, presence, catalog=newer).outdated_nodes == 1

@@ -2,12 +2,12 @@
 
 import pytest
 
-from packhorse.domain.references import Catalog, UnresolvedReferenceError
+from packhorse.domain.references import UnresolvedReferenceError
 from packhorse.model import ApplicationPackage, ApplicationPackageReference
 from packhorse.protocol import Package
-from tests.unit.objects import NOW, application, digest, package, raw_package
+from tests.unit.objects import NOW, application, catalog, deployed, digest, package, raw_package
 
-CATALOG = Catalog(
+CATALOG = catalog(
     [application("Blender", default="2.7-RC"), application("ffmpeg"), application("empty")],
     [
         package("Blender", "2.7-RC"),
@@ -62,14 +62,14 @@ def test_not_found(application_id: str, version: str | None, told: str, causes: 
 def test_a_package_that_is_being_deleted_is_not_found() -> None:
     raw = raw_package("blender", "2.7")
     raw["metadata"]["deletionTimestamp"] = NOW
-    catalog = Catalog([application("blender")], [ApplicationPackage.model_validate(raw)])
+    found = catalog([application("blender")], [ApplicationPackage.model_validate(raw)])
     with pytest.raises(UnresolvedReferenceError, match="not active"):
-        catalog.resolve(reference("blender", "2.7"))
+        found.resolve(reference("blender", "2.7"))
 
 
 def test_an_application_without_an_id_goes_by_its_name() -> None:
     unnamed = application("tool").model_copy(update={"spec": application("tool").spec.model_copy(update={"id": None})})
-    assert Catalog([unnamed], [package("tool", "1")]).resolve(reference("Tool", "1")).package.application_id == "tool"
+    assert catalog([unnamed], [package("tool", "1")]).resolve(reference("Tool", "1")).package.application_id == "tool"
 
 
 def test_several_in_their_order_and_the_first_failure_is_told() -> None:
@@ -80,7 +80,9 @@ def test_several_in_their_order_and_the_first_failure_is_told() -> None:
 
 
 def test_default_versions() -> None:
-    assert CATALOG.defaults == {"blender": "2.7-rc"}
+    visible = [deployed("BLENDER", "3.0"), deployed("ffmpeg", "7.1"), deployed("unknown", "1")]
+    assert CATALOG.defaults(visible) == {"blender": "2.7-rc"}
+    assert CATALOG.defaults([]) == {}
 
 
 @pytest.mark.parametrize(
