@@ -5,7 +5,7 @@ hard to get right: finding the API server, TLS, and credentials that rotate.
 """
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,7 +28,7 @@ class Kind:
 
     api_version: str
     plural: str
-    namespaced: bool = True
+    namespaced: bool = field(default=True, compare=False)
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """The path of a collection, of one object, or of a part of it."""

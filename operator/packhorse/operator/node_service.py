@@ -9,6 +9,7 @@ import hashlib
 import logging
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,9 @@ from packhorse.cluster.client import POD, TOKEN_REVIEW, ApiError, ApiUnavailable
 from packhorse.domain import azure
 from packhorse.domain.environment import node_variables, package_variables
 from packhorse.domain.nodes import Pod, observe_pod
+from packhorse.domain.packages import Blob, Missing
 from packhorse.domain.pools import resolve_pool
-from packhorse.model import Pool
+from packhorse.model import ApplicationPackage, Pool
 from packhorse.operator.caches import Caches
 from packhorse.operator.dispatcher import Dispatcher
 from packhorse.operator.sessions import Session
@@ -40,7 +42,7 @@ from packhorse.protocol import (
     TaskEnded,
     TaskStarted,
 )
-from packhorse.storage.account import NotLinkedError
+from packhorse.storage.account import NotLinkedError, UnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -81,9 +83,26 @@ def _refused(status: int, code: str, message: str) -> _RefusedError:
 
 
 class NodeService:
-    """Serves nodes."""
+    """Serves nodes.
 
-    def __init__(self, client: Client, caches: Caches, dispatcher: Dispatcher, storage: LinkedStorage) -> None:
+    Args:
+        client: To ask whose a token is.
+        caches: What there is.
+        dispatcher: Who gives tasks to nodes.
+        storage: Where packages lie.
+        package_changed: To be called where a package's blob is found to be another one than was activated.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        caches: Caches,
+        dispatcher: Dispatcher,
+        *,
+        storage: LinkedStorage,
+        package_changed: Callable[[Key], None],
+    ) -> None:
+        self._package_changed = package_changed
         self._client = client
         self._caches = caches
         self._dispatcher = dispatcher
@@ -131,7 +150,7 @@ class NodeService:
             )
         environment = {setting.name: setting.value for setting in caller.pool.spec.environment_settings}
         environment |= node_variables(caller.pod.pool, caller.pod.name)
-        environment |= package_variables(resolution.packages, catalog.defaults)
+        environment |= package_variables(resolution.packages, catalog.defaults(resolution.packages))
         return PoolPackages(resolution.packages, environment)
 
     async def _download(self, caller: Caller, request: web.Request) -> Download:
@@ -152,11 +171,25 @@ class NodeService:
         package = catalog.find(wanted)
         if package is None or package.status.etag is None or package.status.blob is None:
             raise _refused(404, "BlobNotFound", f"{wanted.reference} is not active any more, or was replaced")
+        return await self._signed(package, package.status.blob, package.status.etag)
+
+    async def _signed(self, package: ApplicationPackage, blob: str, etag: str) -> Download:
+        """Leave to read an active package's blob, if it is still the one that was activated."""
+        namespace, name = package.key
+        seen = await self._storage.look(namespace, blob, 0.0)
+        if isinstance(seen, Missing) or (isinstance(seen, Blob) and seen.etag != etag):
+            self._package_changed(package.key)
+            what = "is not in the storage account any more" if isinstance(seen, Missing) else "was replaced"
+            raise _refused(404, "BlobNotFound", f"the blob '{blob}' {what}; see ApplicationPackage {name}")
+        if not isinstance(seen, Blob):
+            raise _refused(503, getattr(seen, "reason", "NoLinkedStorageAccount"), seen.message)
         try:
-            account = await self._storage.account()
+            url = await self._storage.readable(namespace, blob)
         except NotLinkedError as error:
             raise _refused(503, "NoLinkedStorageAccount", str(error)) from error
-        return Download(account.readable(package.status.blob), package.status.etag, wanted.size)
+        except UnavailableError as error:
+            raise _refused(503, error.reason, str(error)) from error
+        return Download(url, etag, seen.size)
 
     async def _connect(self, caller: Caller, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LONGEST_MESSAGE)

@@ -3,10 +3,12 @@
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+from packhorse.archive import Limits
 from packhorse.cluster.cache import Key
 from packhorse.cluster.client import Client
 from packhorse.cluster.events import EventRecorder
 from packhorse.cluster.queue import WorkQueue
+from packhorse.domain.conditions import STORAGE_LINKED
 from packhorse.domain.nodepod import NodeSettings
 from packhorse.domain.nodes import Pod
 from packhorse.model import Application, ApplicationPackage, Pool, Task
@@ -16,13 +18,17 @@ from packhorse.operator.controllers.applications import ApplicationController
 from packhorse.operator.controllers.packages import PackageController
 from packhorse.operator.controllers.pools import PoolController
 from packhorse.operator.dispatcher import Dispatcher
+from packhorse.operator.grants import Grants
 from packhorse.operator.node_service import NodeService
 from packhorse.operator.sessions import Sessions
 from packhorse.operator.settings import Settings
 from packhorse.operator.storage import LinkedStorage
+from packhorse.operator.verifier import Verifier
 
 POOL_STATUS_DELAY = 0.5
 """Seconds in which changes of a pool's nodes are gathered into one status, since tasks come and go in milliseconds."""
+APPLICATION_STATUS_DELAY = 0.3
+"""Seconds in which changes of an application's packages are gathered into one status."""
 
 
 class Parts:
@@ -39,13 +45,22 @@ class Parts:
         nodes = NodeSettings(settings.image, settings.pull_policy, settings.node_service, authority)
         self._caches = caches
         self._dispatcher = Dispatcher(client, caches, Sessions(), self._pool_changed)
-        applications = ApplicationController(client, caches)
-        packages = PackageController(client, caches, storage, events, _upload_proxy(settings))
+        applications = ApplicationController(client, caches, events)
+        limits = Limits()
+        proxy = _storage_proxy(settings)
+        grants = Grants(client, storage, proxy=proxy, limits=limits, package_size=settings.package_size)
+        verifier = Verifier(storage, limits, self._package_changed)
+        self._package_controller = PackageController(
+            client, caches, storage, events, settings=settings, grants=grants, verifier=verifier
+        )
         pools = PoolController(client, caches, events, nodes, self._dispatcher.presence)
         self._applications: WorkQueue[Key] = WorkQueue("Application", applications.reconcile)
-        self._packages: WorkQueue[Key] = WorkQueue("ApplicationPackage", packages.reconcile, workers=6)
+        self._packages: WorkQueue[Key] = WorkQueue("ApplicationPackage", self._package_controller.reconcile, workers=8)
         self._pools: WorkQueue[Key] = WorkQueue("Pool", pools.reconcile)
-        self.service = NodeService(client, caches, self._dispatcher, storage)
+        self.service = NodeService(
+            client, caches, self._dispatcher, storage=storage, package_changed=self._package_changed
+        )
+        storage.on_change(self._storage_changed)
 
     def work(self) -> Iterable[Coroutine[Any, Any, None]]:
         """What has to run, each until cancelled."""
@@ -68,16 +83,35 @@ class Parts:
         for pool in self._caches.pools.in_namespace(namespace):
             self._pool_changed(pool.key)
 
-    def _application_seen(self, key: Key, _before: Application | None, _now: Application | None) -> None:
+    def _package_changed(self, key: Key) -> None:
+        self._packages.add(key)
+
+    def _storage_changed(self, namespace: str | None) -> None:
+        """An account answers again, or is another one: what waits for it need not wait longer. None: all namespaces."""
+        for package in self._caches.packages if namespace is None else self._caches.packages.in_namespace(namespace):
+            linked = package.status.condition(STORAGE_LINKED)
+            if linked is None or linked.status != "True":
+                self._packages.add(package.key)
+
+    def _application_seen(self, key: Key, before: Application | None, now: Application | None) -> None:
         self._applications.add(key)
+        if before is not None and now is not None and before.spec == now.spec:
+            return
         self._pools_changed(key[0])
+        if before is not None:
+            for package in self._caches.packages_of(key):
+                self._packages.add(package.key)
 
     def _package_seen(self, key: Key, before: ApplicationPackage | None, now: ApplicationPackage | None) -> None:
         self._packages.add(key)
         seen = now or before
-        if seen is not None:
-            self._applications.add((key[0], application_name(seen.spec.application_id)))
-        self._pools_changed(key[0])
+        if seen is None:
+            return
+        if now is None:
+            self._package_controller.gone(seen)
+        self._applications.add((key[0], application_name(seen.spec.application_id)), APPLICATION_STATUS_DELAY)
+        if before is None or now is None or before.active != now.active or before.status.sha256 != now.status.sha256:
+            self._pools_changed(key[0])
 
     def _pool_seen(self, key: Key, _before: Pool | None, now: Pool | None) -> None:
         self._pools.add(key)
@@ -103,8 +137,8 @@ class Parts:
             self._dispatcher.task_seen(now)
 
 
-def _upload_proxy(settings: Settings) -> str:
-    """Path on the API server that leads to the embedded storage, for uploads from outside the cluster."""
+def _storage_proxy(settings: Settings) -> str:
+    """Path on the API server that leads to the embedded storage, for those outside the cluster."""
     host, _, port = settings.embedded_storage.partition(":")
     if not host:
         return ""

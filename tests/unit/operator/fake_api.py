@@ -74,6 +74,18 @@ class FakeApi(Client):
         raw["metadata"]["resourceVersion"] = str(self._version)
         self._tell("DELETED", kind, raw)
 
+    def delete_softly(self, kind: Kind, namespace: str, name: str, *, since: str = "2026-05-01T12:00:00Z") -> None:
+        """Delete an object as a user does: one with finalizers stays until they are gone."""
+        raw = self.objects[kind, namespace, name]
+        if not raw["metadata"].get("finalizers"):
+            self.remove(kind, namespace, name)
+            return
+        self._store((kind, namespace, name), {**raw, "metadata": {**raw["metadata"], "deletionTimestamp": since}})
+
+    def change(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
+        """Merge a patch into an object, as a user does."""
+        self._patch((kind, namespace, name), patch, status=False)
+
     def all(self, kind: Kind) -> list[dict[str, Any]]:
         """Every object of a kind."""
         return [raw for (found, _, _), raw in self.objects.items() if found == kind]
@@ -139,6 +151,7 @@ class FakeApi(Client):
         return self._store(key, body)
 
     def _delete(self, key: tuple[Kind, str, str], body: Mapping[str, Any]) -> None:
+        self._find(key)
         wanted = body.get("preconditions", {}).get("uid")
         if wanted not in {None, self._find(key)["metadata"]["uid"]}:
             raise ApiError(409, "Conflict", "the UID in the precondition does not match the UID in record")
@@ -168,7 +181,14 @@ class FakeApi(Client):
             new = {**old, "status": merged(old.get("status", {}), body.get("status", {}))}
         else:
             new = {**merged(old, body), **({"status": old["status"]} if "status" in old else {})}
-        return old if new == old else self._store(key, new)
+        if new == old:
+            return old
+        if new.get("spec") != old.get("spec"):
+            new["metadata"] = {**new["metadata"], "generation": new["metadata"]["generation"] + 1}
+        stored = self._store(key, new)
+        if "deletionTimestamp" in stored["metadata"] and not stored["metadata"].get("finalizers"):
+            self.remove(*key)
+        return stored
 
     def _store(self, key: tuple[Kind, str, str], raw: dict[str, Any]) -> dict[str, Any]:
         old = self.objects.get(key)
