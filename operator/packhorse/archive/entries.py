@@ -166,13 +166,17 @@ def _modified(record: CentralRecord) -> int | None:
     return calendar.timegm((year, month, day, time >> 11, time >> 5 & 63, (time & 31) * 2))
 
 
-def check_layout(read_at: ReadAt, entries: list[Entry], end: End) -> None:
-    """Compare all entries with their local headers, and set where their data begin.
+def read_layout(read_at: ReadAt, entries: list[Entry], end: End) -> Iterator[Entry]:
+    """Compare all entries with their local headers, one after the other, and set where their data begin.
 
     Args:
         read_at: The ZIP file; it is read once from its beginning to its end, some bytes an entry.
         entries: All entries; they are left sorted by offset.
         end: Where the central directory lies.
+
+    Yields:
+        Each entry as soon as its header was read and before what follows its data is, so that who reads the data then
+        reads the file forwards. What was yielded is good only when the iterator has ended.
 
     Raises:
         ArchiveError: A header is missing or tells another story, entries overlap, or bytes belong to none of them.
@@ -180,8 +184,6 @@ def check_layout(read_at: ReadAt, entries: list[Entry], end: End) -> None:
     entries.sort(key=lambda entry: entry.offset)
     position = 0
     for number, entry in enumerate(entries):
-        if entry.offset < position:
-            raise ArchiveError("overlaps another entry", entry=entry.name)
         if entry.offset > position:
             raise ArchiveError("comes after bytes that belong to no entry", entry=entry.name)
         header = records.read_local_header(read_at, entry.offset, len(entry.raw_name))
@@ -190,14 +192,28 @@ def check_layout(read_at: ReadAt, entries: list[Entry], end: End) -> None:
         _compare(entry, header)
         entry.data_offset = entry.offset + header.length
         position = entry.data_offset + entry.compressed
+        following = entries[number + 1].offset if number + 1 < len(entries) else end.offset
+        # Before its data are read: an entry cannot take what belongs to the next one.
+        if position > following:
+            _overlap(entry, number, entries)
+        yield entry
         if entry.flags & records.FLAG_DESCRIPTOR:
-            following = entries[number + 1].offset if number + 1 < len(entries) else end.offset
             _check_descriptor(entry, read_at(position, max(0, min(following - position, max(DESCRIPTORS) + 1))))
             position = following
-    if position > end.offset:
-        raise ArchiveError("overlaps the central directory", entry=entries[-1].name)
     if position < end.offset:
         raise ArchiveError("has bytes that belong to no entry before its central directory")
+
+
+def check_layout(read_at: ReadAt, entries: list[Entry], end: End) -> None:
+    """The same for who reads the data later. Raises ArchiveError."""
+    for _ in read_layout(read_at, entries, end):
+        pass
+
+
+def _overlap(entry: Entry, number: int, entries: list[Entry]) -> None:
+    if number + 1 < len(entries):
+        raise ArchiveError("overlaps another entry", entry=entries[number + 1].name)
+    raise ArchiveError("overlaps the central directory", entry=entry.name)
 
 
 def _compare(entry: Entry, header: LocalHeader) -> None:

@@ -1,12 +1,12 @@
 """Judging a package as a whole, without unpacking it to disk."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from packhorse.archive.contents import read_contents
 from packhorse.archive.end import End, ReadAt, find_end
-from packhorse.archive.entries import Entry, Kind, check_layout, read_entries
+from packhorse.archive.entries import Entry, Kind, check_layout, read_entries, read_layout
 from packhorse.archive.errors import ArchiveError
 from packhorse.archive.limits import Limits, Summary
 from packhorse.archive.tree import Tree
@@ -48,12 +48,32 @@ def inspect(file: BinaryIO, limits: Limits | None = None, *, unpack: bool = Fals
         file.seek(offset)
         return _read_fully(file, length)
 
-    contents = judge(read_at, file.seek(0, os.SEEK_END), limits or Limits())
-    if unpack:
-        for entry in contents.entries:
-            for _ in read_contents(read_at, entry):
-                pass
-    return contents.summary
+    size = file.seek(0, os.SEEK_END)
+    return verify(read_at, size, limits) if unpack else judge(read_at, size, limits or Limits()).summary
+
+
+def verify(read_at: ReadAt, file_size: int, limits: Limits | None = None) -> Summary:
+    """Judge a ZIP file by the rules for packages, and unpack every file, and throw the result away.
+
+    Args:
+        read_at: The ZIP file. It is read at its end, where the central directory lies, and then once from its beginning
+            to its end, in pieces of up to 1 MiB: over a network, put a buffer in between. Memory as for ``inspect``.
+        file_size: Bytes of it.
+        limits: How much it may hold; the default limits if None.
+
+    Raises:
+        ArchiveError: It is damaged, or not fit for a package.
+        Exception: What ``read_at`` raises.
+    """
+    limits = limits or Limits()
+    directory = _read_directory(read_at, file_size, limits)
+    for entry in read_layout(read_at, directory.entries, directory.end):
+        if entry.kind is Kind.LINK:
+            directory.add_target(read_at, entry, limits)
+            continue
+        for _ in read_contents(read_at, entry):
+            pass
+    return directory.contents().summary
 
 
 def _read_fully(file: BinaryIO, length: int) -> bytes:
@@ -66,12 +86,43 @@ def _read_fully(file: BinaryIO, length: int) -> bytes:
     return data
 
 
+@dataclass(slots=True)
+class _Directory:
+    """What the central directory says, before it was found good; ``total`` is the bytes of all files, unpacked."""
+
+    end: End
+    entries: list[Entry]
+    tree: Tree
+    total: int
+    targets: dict[str, str] = field(default_factory=dict)
+
+    def add_target(self, read_at: ReadAt, link: Entry, limits: Limits) -> None:
+        """Read where a symbolic link points to. Raises ArchiveError."""
+        self.targets[link.name] = _read_target(read_at, link, limits)
+        self.tree.add_target(link.name, self.targets[link.name])
+
+    def contents(self) -> Contents:
+        """All of it, once the targets are known. Raises ArchiveError where a link leads astray."""
+        self.tree.check_links()
+        files = sum(entry.kind is not Kind.FOLDER for entry in self.entries)
+        return Contents(self.entries, self.tree.folders, self.targets, Summary(files, self.total))
+
+
 def judge(read_at: ReadAt, file_size: int, limits: Limits) -> Contents:
     """Read the directory of a ZIP file and judge it, all its headers, and its symbolic links.
 
     Raises:
         ArchiveError: It is damaged, or not fit for a package.
     """
+    directory = _read_directory(read_at, file_size, limits)
+    check_layout(read_at, directory.entries, directory.end)
+    for entry in directory.entries:
+        if entry.kind is Kind.LINK:
+            directory.add_target(read_at, entry, limits)
+    return directory.contents()
+
+
+def _read_directory(read_at: ReadAt, file_size: int, limits: Limits) -> _Directory:
     end = find_end(read_at, file_size)
     _check_directory_size(end, limits)
     tree = Tree(limits)
@@ -82,15 +133,7 @@ def judge(read_at: ReadAt, file_size: int, limits: Limits) -> Contents:
         total += entry.size
         _check_sizes(entry, total, file_size, limits)
         entries.append(entry)
-    check_layout(read_at, entries, end)
-    targets: dict[str, str] = {}
-    for entry in entries:
-        if entry.kind is Kind.LINK:
-            targets[entry.name] = _read_target(read_at, entry, limits)
-            tree.add_target(entry.name, targets[entry.name])
-    tree.check_links()
-    files = sum(entry.kind is not Kind.FOLDER for entry in entries)
-    return Contents(entries, tree.folders, targets, Summary(files, total))
+    return _Directory(end, entries, tree, total)
 
 
 def _check_directory_size(end: End, limits: Limits) -> None:

@@ -8,7 +8,7 @@ from packhorse.cluster.client import ApiError
 from packhorse.operator.authority import KeyPair
 from packhorse.operator.secrets import AUTHORITY_SECRET, authority, embedded_account, read_secret
 from packhorse.operator.settings import Settings
-from packhorse.storage.account import connection_string
+from packhorse.storage.credentials import IdentityRule, secret_configuration
 from tests.unit.operator.fake_api import FakeApi
 from tests.unit.virtual_time import run
 
@@ -51,9 +51,10 @@ def test_the_embedded_account() -> None:
     made = run(read_secret(api, "system", "account"))
     assert made is not None
     assert made["ca.crt"] == signer.certificate
-    text = connection_string(made)
-    assert "BlobEndpoint=https://azurite.system.svc:10000/packhorse;" in text
-    assert made["AZURITE_ACCOUNTS"].partition(":")[2] in text
+    account = secret_configuration(made, "the Secret", container="packages", identity=IdentityRule())
+    assert account.endpoint == "https://azurite.system.svc:10000/packhorse"
+    assert (account.authority, account.container) == (signer.certificate.strip(), "packages")
+    assert made["AZURITE_ACCOUNTS"] == f"{account.name}:{account.key}"
     run(embedded_account(api, SETTINGS, signer))
     assert run(read_secret(api, "system", "account")) == made
 
