@@ -39,16 +39,83 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end }}
 
-{{/* Name of the Secret with the storage account's connection string; empty where none is linked. */}}
+{{/* Name of the Secret that links the storage account; empty where none does. */}}
 {{- define "packhorse.storageSecret" -}}
 {{- if .Values.storage.existingSecret -}}
-{{- if .Values.azurite.enabled -}}
-{{- fail "storage.existingSecret links a storage account, and azurite.enabled asks for the embedded one as well. Set azurite.enabled=false." -}}
-{{- end -}}
 {{- .Values.storage.existingSecret -}}
 {{- else if .Values.azurite.enabled -}}
 {{- include "packhorse.fullname" . }}-azurite
 {{- end -}}
+{{- end }}
+
+{{/* Fails where the values of the storage account contradict each other. */}}
+{{- define "packhorse.checkStorage" -}}
+{{- $storage := .Values.storage -}}
+{{- $identity := $storage.workloadIdentity -}}
+{{- $annotated := get .Values.serviceAccount.annotations "azure.workload.identity/client-id" -}}
+{{- if and $storage.existingSecret $storage.account -}}
+{{- fail "storage.existingSecret and storage.account both link a storage account. Set one of them." -}}
+{{- end -}}
+{{- range $name := list "existingSecret" "account" -}}
+{{- if and (get $storage $name) $.Values.azurite.enabled -}}
+{{- fail (printf "storage.%s links a storage account, and azurite.enabled asks for the embedded one as well. Set azurite.enabled=false." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $storage.account (not $identity.enabled) -}}
+{{- fail "storage.account has no key: it is used by Azure Workload Identity. Set storage.workloadIdentity.enabled=true and storage.workloadIdentity.clientId, or put a connection string into a Secret and name that in storage.existingSecret." -}}
+{{- end -}}
+{{- if and $identity.enabled (not $storage.account) (not $storage.existingSecret) -}}
+{{- fail "storage.workloadIdentity.enabled is set, and no account is named that it is for. Set storage.account." -}}
+{{- end -}}
+{{- if and $identity.enabled (not $identity.clientId) (not $annotated) -}}
+{{- fail "storage.workloadIdentity.enabled needs the managed identity's client id. Set storage.workloadIdentity.clientId." -}}
+{{- end -}}
+{{- if and $identity.clientId (not $identity.enabled) -}}
+{{- fail "storage.workloadIdentity.clientId is of no use without storage.workloadIdentity.enabled=true." -}}
+{{- end -}}
+{{- if and $identity.clientId $annotated (ne $identity.clientId $annotated) -}}
+{{- fail "storage.workloadIdentity.clientId and the annotation azure.workload.identity/client-id in serviceAccount.annotations differ. Remove one of them." -}}
+{{- end -}}
+{{- end }}
+
+{{/* Annotations of the operator's service account. */}}
+{{- define "packhorse.serviceAccountAnnotations" -}}
+{{- $annotations := dict -}}
+{{- with .Values.storage.workloadIdentity.clientId -}}
+{{- $_ := set $annotations "azure.workload.identity/client-id" . -}}
+{{- end -}}
+{{- with merge $annotations .Values.serviceAccount.annotations -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end }}
+
+{{/* Labels of the operator's pod. */}}
+{{- define "packhorse.operatorPodLabels" -}}
+{{- $labels := include "packhorse.podLabels" (dict "root" . "component" "operator") | fromYaml -}}
+{{- if .Values.storage.workloadIdentity.enabled -}}
+{{- $_ := set $labels "azure.workload.identity/use" "true" -}}
+{{- end -}}
+{{- merge $labels .Values.podLabels | toYaml -}}
+{{- end }}
+
+{{/* What binds an admission policy to the namespaces that are served; nothing where all are. */}}
+{{- define "packhorse.servedNamespaces" -}}
+{{- with .Values.watchNamespaces -}}
+matchResources:
+  namespaceSelector:
+    matchExpressions:
+      - key: kubernetes.io/metadata.name
+        operator: In
+        values:
+          {{- toYaml . | nindent 10 }}
+{{- end -}}
+{{- end }}
+
+{{/* Annotations of what works after an uninstall, in the order of the given weight, and goes when it is done. */}}
+{{- define "packhorse.uninstallHook" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
 
 {{/* The parts of a pod's specification that both components have: (dict "root" $ "values" .Values). */}}

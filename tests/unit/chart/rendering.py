@@ -20,6 +20,7 @@ CHART = ROOT / "helm" / "packhorse"
 CRDS = ROOT / "crds"
 MANIFESTS = ROOT / "manifests"
 NAMESPACE = "packhorse-system"
+HOOK = "helm.sh/hook"
 
 
 @functools.cache
@@ -114,6 +115,17 @@ def find(objects: Iterable[Object], kind: str, name: str) -> Object:
     found = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
     assert len(found) == 1, f"{len(found)} objects {kind} {name}"
     return found[0]
+
+
+def hooks(objects: Iterable[Object]) -> list[Object]:
+    """Those that Helm makes at some moment only, in the order that it makes them in."""
+    found = [item for item in objects if HOOK in item["metadata"].get("annotations", {})]
+    return sorted(found, key=lambda item: int(item["metadata"]["annotations"][f"{HOOK}-weight"]))
+
+
+def lasting(objects: Iterable[Object]) -> list[Object]:
+    """Those that are there from the installation to the uninstallation."""
+    return [item for item in objects if HOOK not in item["metadata"].get("annotations", {})]
 
 
 def pod_templates(objects: Iterable[Object]) -> Iterator[tuple[str, Object]]:

@@ -6,13 +6,26 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from packhorse.model import RESOURCES, Application, ApplicationPackage, Pool, Task
-from tests.unit.chart.rendering import MANIFESTS, Object, environment, find, key, kustomize, render
+from tests.unit.chart.rendering import (
+    HOOK,
+    MANIFESTS,
+    Object,
+    environment,
+    find,
+    hooks,
+    key,
+    kustomize,
+    lasting,
+    parse,
+    render,
+)
 
 HELM_ONLY_LABELS = ("app.kubernetes.io/managed-by", "helm.sh/chart")
-HELM_ONLY_ANNOTATIONS = ("helm.sh/resource-policy",)
+HELM_ONLY_ANNOTATIONS = ("helm.sh/resource-policy", HOOK, f"{HOOK}-weight", f"{HOOK}-delete-policy")
 KUSTOMIZE_ONLY = {("Namespace", "", "packhorse-system")}
 
 
@@ -28,7 +41,7 @@ def neutral(item: Object) -> Object:
 
 
 def test_kustomize_makes_what_helm_makes() -> None:
-    by_helm = {key(item): neutral(item) for item in render()}
+    by_helm = {key(item): neutral(item) for item in lasting(render())}
     by_kustomize = {key(item): neutral(item) for item in kustomize(MANIFESTS / "install")}
     assert by_kustomize.keys() - by_helm.keys() == KUSTOMIZE_ONLY
     assert by_helm.keys() <= by_kustomize.keys()
@@ -36,9 +49,28 @@ def test_kustomize_makes_what_helm_makes() -> None:
         assert by_kustomize[name] == item
 
 
-def test_the_namespace_keeps_to_the_restricted_standard() -> None:
-    namespace = find(kustomize(MANIFESTS / "install"), "Namespace", "packhorse-system")
+def test_kustomize_lets_go_of_everything_as_helm_does() -> None:
+    """In a namespace of its own: that of Packhorse may be gone."""
+    by_helm = [neutral(item) for item in hooks(render())]
+    for item in by_helm:
+        for holder in (item["metadata"], *item.get("subjects", ())):
+            if "namespace" in holder:
+                holder["namespace"] = "packhorse-uninstall"
+    namespace, *by_kustomize = [neutral(item) for item in kustomize(MANIFESTS / "uninstall")]
+    assert key(namespace) == ("Namespace", "", "packhorse-uninstall")
+    assert {key(item): item for item in by_kustomize} == {key(item): item for item in by_helm}
+
+
+@pytest.mark.parametrize(("folder", "name"), [("install", "packhorse-system"), ("uninstall", "packhorse-uninstall")])
+def test_the_namespace_keeps_to_the_restricted_standard(folder: str, name: str) -> None:
+    namespace = find(kustomize(MANIFESTS / folder), "Namespace", name)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_the_sample_quota_is_the_charts() -> None:
+    [sample] = parse((MANIFESTS / "samples" / "quota.yaml").read_text())
+    quota = find(render({"quotas": {"namespaces": ["render"]}}), "ResourceQuota", sample["metadata"]["name"])
+    assert sample["spec"] == quota["spec"]
 
 
 def beside_install(scratch: Path, kustomization: str) -> list[Object]:
@@ -68,7 +100,7 @@ def test_the_readmes_way_to_link_a_storage_account(tmp_path: Path) -> None:
     [example] = re.findall(r"```yaml\n(.*?)```", (MANIFESTS / "README.md").read_text(), re.DOTALL)
     objects = beside_install(tmp_path, example)
     linked = render({"azurite": {"enabled": False}, "storage": {"existingSecret": "storage-account"}})
-    by_helm = {key(item): neutral(item) for item in linked}
+    by_helm = {key(item): neutral(item) for item in lasting(linked)}
     by_kustomize = {key(item): neutral(item) for item in objects if key(item) not in KUSTOMIZE_ONLY}
     for rendering in (by_helm, by_kustomize):
         [container] = rendering["Deployment", "packhorse-system", "packhorse-operator"]["spec"]["template"]["spec"][

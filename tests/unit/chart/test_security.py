@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from packhorse.operator.secrets import AUTHORITY_SECRET
-from tests.unit.chart.rendering import MANIFESTS, Object, find, keys, kustomize, pod_templates, render
+from tests.unit.chart.rendering import MANIFESTS, Object, find, hooks, keys, kustomize, lasting, pod_templates, render
 
 RENDERINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -26,7 +26,8 @@ def rules(objects: list[Object], *kinds: str) -> Iterator[tuple[Object, dict[str
 
 @pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS.keys())
 def test_pods_keep_to_the_restricted_standard(values: dict[str, Any]) -> None:
-    templates = [*pod_templates(render(values)), *pod_templates(kustomize(MANIFESTS / "install"))]
+    folders = (MANIFESTS / "install", MANIFESTS / "uninstall")
+    templates = [*pod_templates(render(values)), *(each for path in folders for each in pod_templates(kustomize(path)))]
     assert templates
     for _, pod in templates:
         spec = pod["spec"]
@@ -42,14 +43,17 @@ def test_pods_keep_to_the_restricted_standard(values: dict[str, Any]) -> None:
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
-            assert all("hostPort" not in port for port in container["ports"])
+            assert all("hostPort" not in port for port in container.get("ports", ()))
             assert container["resources"]["limits"]["memory"]
             assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
-            assert {"livenessProbe", "readinessProbe", "startupProbe"} <= container.keys()
+            probes = {"livenessProbe", "readinessProbe", "startupProbe"}
+            assert probes & container.keys() == (set() if "restartPolicy" in spec else probes)
 
 
-def test_only_the_operator_has_a_token() -> None:
+def test_only_the_operator_and_what_cleans_up_after_it_have_a_token() -> None:
     templates = dict(pod_templates(render()))
+    assert templates.keys() == {"packhorse-azurite", "packhorse-operator", "packhorse-uninstall"}
+    assert templates["packhorse-uninstall"]["spec"]["serviceAccountName"] == "packhorse-uninstall"
     assert templates["packhorse-azurite"]["spec"]["automountServiceAccountToken"] is False
     assert "serviceAccountName" not in templates["packhorse-azurite"]["spec"]
     assert templates["packhorse-operator"]["spec"]["serviceAccountName"] == "packhorse-operator"
@@ -76,7 +80,25 @@ def test_nobody_lists_secrets_and_the_operator_reads_its_own_alone(rendering: st
             assert not {"list", "watch"} & set(rule["verbs"])
             if "get" in rule["verbs"]:
                 readable.append((item["metadata"].get("namespace"), rule["resourceNames"]))
-    assert readable == [("packhorse-system", [AUTHORITY_SECRET, *account])]
+    assert readable == [(None, ["packhorse-storage"]), ("packhorse-system", [AUTHORITY_SECRET, *account])]
+
+
+@pytest.mark.parametrize(("namespaces", "wheres"), [([], [None]), (["render", "genomics"], ["render", "genomics"])])
+def test_secrets_of_namespaces_are_read_only_where_they_may_link_accounts(
+    namespaces: list[str], wheres: list[str | None]
+) -> None:
+    def readable(wanted: bool) -> list[tuple[str | None, list[str]]]:
+        objects = render({"watchNamespaces": namespaces, "storage": {"namespaceSecrets": wanted}})
+        return [
+            (item["metadata"].get("namespace"), rule["resourceNames"])
+            for item, rule in rules(objects, "Role", "ClusterRole")
+            if item["metadata"]["name"] == "packhorse-operator"
+            and "secrets" in rule["resources"]
+            and "get" in rule["verbs"]
+        ]
+
+    assert readable(True) == [(where, ["packhorse-storage"]) for where in wheres]
+    assert readable(False) == []
 
 
 def allowed(objects: list[Object], name: str) -> dict[str, set[str]]:
@@ -95,16 +117,19 @@ def test_rights_of_the_operator(values: dict[str, Any]) -> None:
     assert allowed(render(values), "packhorse-operator") == {
         "pools": read,
         "tasks": read,
-        "applications": read | {"create"},
+        "applications": read | {"create", "patch"},
         "applicationpackages": read | {"patch"},
         **{f"{kind}/status": {"patch"} for kind in KINDS},
-        "pools/finalizers": {"update"},
+        **{f"{kind}/finalizers": {"update"} for kind in ("applications", "applicationpackages", "pools")},
         "statefulsets": read | {"create", "patch"},
         "pods": read,
         "configmaps": {"create", "patch"},
-        "secrets": {"create", "patch", "delete"},
+        "secrets": {"create", "patch", "delete", "get"},  # get: of one name, see above
+        "namespaces": {"get"},
         "events": {"create"},
     }
+    let_go = {"get", "list", "patch"}
+    assert allowed(render(values), "packhorse-uninstall") == {"applications": let_go, "applicationpackages": let_go}
     assert allowed(render(values), "packhorse-operator-tokenreviews") == {"tokenreviews": {"create"}}
     assert allowed(render(values), "packhorse-operator-own-namespace") == {
         "secrets": {"get", "create"},
@@ -117,7 +142,7 @@ def test_with_a_list_of_namespaces_the_operator_has_rights_in_these_alone() -> N
     served = [item for item in objects if item["metadata"]["name"] == "packhorse-operator"]
     roles = {(item["kind"], item["metadata"]["namespace"]) for item in served if item["kind"].startswith("Role")}
     assert roles == {(kind, space) for kind in ("Role", "RoleBinding") for space in ("render", "genomics")}
-    across = [item["metadata"]["name"] for item in objects if item["kind"] == "ClusterRoleBinding"]
+    across = [item["metadata"]["name"] for item in lasting(objects) if item["kind"] == "ClusterRoleBinding"]
     assert across == ["packhorse-operator-tokenreviews"]
     assert ("ClusterRole", "packhorse-operator") not in keys(objects)
 
@@ -133,8 +158,9 @@ def test_bindings_name_roles_and_accounts_that_are_there(values: dict[str, Any])
             item["roleRef"]["kind"],
             item["roleRef"]["name"],
         )
-        account = {"kind": "ServiceAccount", "name": "packhorse-operator", "namespace": "packhorse-system"}
-        assert item["subjects"] == [account]
+        name = "packhorse-uninstall" if item in hooks(objects) else "packhorse-operator"
+        assert item["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "packhorse-system"}]
+        find(objects, "ServiceAccount", name)
 
 
 def test_rights_of_users() -> None:
