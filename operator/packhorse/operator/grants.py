@@ -43,7 +43,7 @@ class Grants:
 
     async def download(self, package: ApplicationPackage) -> None:
         """Give leave to read the package's blob. Raises NotLinkedError and UnavailableError."""
-        await self._give(package, _DOWNLOAD, self._storage.readable, {})
+        await self._give(package, _DOWNLOAD, self._storage.downloadable, {})
 
     async def end_upload(self, package: ApplicationPackage) -> None:
         """Take the leave to write back."""

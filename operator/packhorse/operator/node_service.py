@@ -42,7 +42,7 @@ from packhorse.protocol import (
     TaskEnded,
     TaskStarted,
 )
-from packhorse.storage.account import NotLinkedError, UnavailableError
+from packhorse.storage.errors import NotLinkedError, UnavailableError
 
 _log = logging.getLogger(__name__)
 

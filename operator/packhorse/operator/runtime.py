@@ -39,6 +39,7 @@ class Runtime:
         self._client: Client | None = None
         self._service: NodeService | None = None
         self._lease: Lease | None = None
+        self._storage: LinkedStorage | None = None
         self._jobs: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -67,7 +68,7 @@ class Runtime:
         signer = await authority(client, self._settings)
         if self._settings.embedded_storage:
             await embedded_account(client, self._settings, signer)
-        storage = LinkedStorage(client, self._settings, signer.certificate)
+        storage = self._storage = LinkedStorage(client, self._settings, signer.certificate)
         for kind in self._by_kind:
             await self._compare(kind)
         parts = Parts(self._settings, client, self._caches, storage, signer.certificate)
@@ -92,6 +93,8 @@ class Runtime:
         await asyncio.gather(*self._jobs, return_exceptions=True)
         if self._lease is not None:
             await self._lease.release()
+        if self._storage is not None:
+            self._storage.close()
         if self._client is not None:
             await self._client.close()
         await self._health.stop()

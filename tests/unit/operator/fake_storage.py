@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from packhorse.archive import Limits
 from packhorse.domain.packages import Blob, Content, Missing, NotLinked, Refused, Unavailable
-from packhorse.storage.account import NotLinkedError, UnavailableError
+from packhorse.storage.errors import NotLinkedError, UnavailableError
 from tests.unit.objects import digest
 
 Trouble = NotLinked | Unavailable
@@ -86,6 +86,9 @@ class FakeStorage:
         return Missing()
 
     async def readable(self, namespace: str, blob: str) -> str:
+        return self._signed(namespace, blob, "r")
+
+    async def downloadable(self, namespace: str, blob: str) -> str:
         return self._signed(namespace, blob, "r")
 
     async def writable(self, namespace: str, blob: str) -> str:

@@ -1,22 +1,22 @@
 """The node service over TLS: who is let in, what they are told, and how a conversation goes."""
 
 import asyncio
-import base64
 import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import msgspec
 import pytest
 
-from packhorse.cluster.client import POD, SECRET, STATEFUL_SET, ApiUnavailableError
+from packhorse.cluster.cache import Key
+from packhorse.cluster.client import POD, STATEFUL_SET, ApiUnavailableError
+from packhorse.domain.packages import NotLinked, Unavailable
 from packhorse.model import Pool
 from packhorse.operator.authority import issue, new_authority, server_context
 from packhorse.operator.node_service import NodeService
-from packhorse.operator.settings import Settings
 from packhorse.operator.storage import LinkedStorage
 from packhorse.protocol import (
     AUDIENCE,
@@ -48,16 +48,11 @@ from tests.unit.objects import (
     raw_task,
 )
 from tests.unit.operator.fake_api import FakeApi
+from tests.unit.operator.fake_storage import FakeStorage
 from tests.unit.operator.world import APPLICATION, PACKAGE, POOL, TASK, Operator
 
 PATIENCE = 30.0
 """Seconds until something that does not happen fails a test."""
-SETTINGS = Settings("system", "operator-0", "image", "svc:8443", storage_secret="account")
-ACCOUNT = (
-    "DefaultEndpointsProtocol=https;AccountName=account;AccountKey="
-    + base64.b64encode(b"key").decode()
-    + ";BlobEndpoint=https://account.example/;"
-)
 FFMPEG = deployed("ffmpeg", "7.1").package
 BLENDER = deployed("blender", "2.7").package
 
@@ -92,12 +87,19 @@ class Cluster:
         for application_id, version in (("blender", "2.7"), ("ffmpeg", "7.1")):
             self.api.put(APPLICATION, raw_application(application_id, version))
             self.api.put(PACKAGE, raw_package(application_id, version))
-        data = {"connectionString": base64.b64encode(ACCOUNT.encode()).decode()}
-        self.api.put(SECRET, {"metadata": {"namespace": "system", "name": "account"}, "data": data})
         self.operator = Operator(self.api)
         self.authority = new_authority()
-        storage = LinkedStorage(self.api, SETTINGS, self.authority.certificate)
-        self.service = NodeService(self.api, self.operator.caches, self.operator.dispatcher, storage)
+        self.storage = FakeStorage()
+        for blob in (f"{NAMESPACE}/blender.2.7.zip", f"{NAMESPACE}/ffmpeg.7.1.zip"):
+            self.storage.blobs[blob], self.storage.sizes[blob] = ("content", "0x1"), 100
+        self.changed: list[Key] = []
+        self.service = NodeService(
+            self.api,
+            self.operator.caches,
+            self.operator.dispatcher,
+            storage=cast("LinkedStorage", self.storage),
+            package_changed=self.changed.append,
+        )
         self.port = 0
         self.client = aiohttp.ClientSession()
 
@@ -311,12 +313,35 @@ async def test_leave_to_fetch_a_package_of_a_task_while_it_runs_there(cluster: C
     assert (await cluster.download(FFMPEG))[0] == 403
 
 
-async def test_no_leave_without_an_account(cluster: Cluster) -> None:
-    cluster.api.remove(SECRET, "system", "account")
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [
+        (NotLinked("no account is linked"), "NoLinkedStorageAccount"),
+        (Unavailable("StorageThrottled", "it asks to be called less often"), "StorageThrottled"),
+    ],
+)
+async def test_no_leave_without_an_account(cluster: Cluster, trouble: NotLinked | Unavailable, code: str) -> None:
+    cluster.storage.trouble = trouble
     status, body = await cluster.download(BLENDER)
     problem = msgspec.json.decode(body, type=Problem)
-    assert (status, problem.code) == (503, "NoLinkedStorageAccount")
-    assert "account" in problem.message
+    assert (status, problem.code) == (503, code)
+    assert trouble.message in problem.message
+
+
+@pytest.mark.parametrize(("text", "said"), [("other content", "was replaced"), (None, "is not in the storage account")])
+async def test_a_blob_that_changed_is_noticed_before_a_node_gets_it(
+    cluster: Cluster, text: str | None, said: str
+) -> None:
+    blob = f"{NAMESPACE}/blender.2.7.zip"
+    if text is None:
+        del cluster.storage.blobs[blob]
+    else:
+        cluster.storage.blobs[blob] = (text, "0x2")
+    status, body = await cluster.download(BLENDER)
+    problem = msgspec.json.decode(body, type=Problem)
+    assert (status, problem.code) == (404, "BlobNotFound")
+    assert said in problem.message
+    assert cluster.changed == [(NAMESPACE, "blender.2.7")]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff", b'{"applicationId": 1}'])

@@ -16,7 +16,11 @@ def test_the_least() -> None:
         pull_policy="IfNotPresent",
         watch_namespaces=(),
         storage_secret="",
+        storage_account="",
         storage_container="packhorse",
+        namespace_storage=False,
+        packages_per_application=40,
+        package_size=195 << 30,
         embedded_storage="",
         log_level="INFO",
     )
@@ -28,7 +32,11 @@ def test_everything() -> None:
         "IMAGE_PULL_POLICY": "Always",
         "WATCH_NAMESPACES": "one, two,,three",
         "STORAGE_SECRET": "account",
+        "STORAGE_ACCOUNT": "renderpackages",
         "STORAGE_CONTAINER": "packages",
+        "NAMESPACE_STORAGE": "true",
+        "PACKAGES_PER_APPLICATION": "0",
+        "PACKAGE_SIZE": "5Gi",
         "EMBEDDED_STORAGE": "azurite.system.svc:10000",
         "LOG_LEVEL": "debug",
     }
@@ -41,7 +49,11 @@ def test_everything() -> None:
         pull_policy="Always",
         watch_namespaces=("one", "two", "three"),
         storage_secret="account",
+        storage_account="renderpackages",
         storage_container="packages",
+        namespace_storage=True,
+        packages_per_application=0,
+        package_size=5 << 30,
         embedded_storage="azurite.system.svc:10000",
         log_level="DEBUG",
     )
@@ -53,6 +65,12 @@ def test_what_has_to_be_there_is_named(name: str, value: str | None) -> None:
     given = {key: text for key, text in LEAST.items() if key != name}
     with pytest.raises(SettingsError, match=f"{name} is not set"):
         Settings.from_environment(given if value is None else {**given, name: value})
+
+
+@pytest.mark.parametrize(("value", "said"), [("many", "no quantity"), ("-1", "below zero"), ("5 GB", "no quantity")])
+def test_a_quota_that_is_none(value: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=f"PACKHORSE_PACKAGE_SIZE={value} is {said}"):
+        Settings.from_environment({**LEAST, "PACKHORSE_PACKAGE_SIZE": value})
 
 
 def test_empty_means_the_default() -> None:

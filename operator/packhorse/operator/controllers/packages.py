@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Mapping
 
 from packhorse.clock import timestamp
 from packhorse.cluster.cache import Key
@@ -35,7 +36,7 @@ from packhorse.operator.removal import Removal
 from packhorse.operator.settings import Settings
 from packhorse.operator.storage import LinkedStorage
 from packhorse.operator.verifier import SMALL, Verifier
-from packhorse.storage.account import NotLinkedError, UnavailableError, not_linked, unavailable
+from packhorse.storage.errors import NotLinkedError, UnavailableError, not_linked, unavailable
 
 AT_ONCE = 1.0
 """Seconds that a list of blobs may be old for a package that is new or was changed."""
@@ -110,7 +111,7 @@ class PackageController:
         }
         return await self._change(package, metadata)
 
-    async def _change(self, package: ApplicationPackage, metadata: dict[str, object]) -> ApplicationPackage:
+    async def _change(self, package: ApplicationPackage, metadata: Mapping[str, object]) -> ApplicationPackage:
         """Change metadata; the package as it is then."""
         raw = await self._client.patch(kind_of(ApplicationPackage), *package.key, {"metadata": metadata})
         self._caches.packages.put(raw)
