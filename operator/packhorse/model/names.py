@@ -8,6 +8,8 @@ at most 64 characters.
 
 import re
 
+_LONGEST = 64
+"""Characters of an id, and of a version."""
 ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 VERSION_PATTERN = r"^[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,63}$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -34,26 +36,42 @@ def package_name(application_id: str, version: str) -> str:
 
 def check_id(application_id: str) -> None:
     """Raise :class:`InvalidNameError` where this cannot be an application's id."""
+    kind = "application id"
     if not re.fullmatch(ID_PATTERN, application_id):
-        raise InvalidNameError(
-            f"'{application_id}' is no application id: use letters, digits, hyphens and underscores, at most 64"
-        )
-    _check_derived("application id", application_id, application_name(application_id))
+        raise _breaks(kind, application_id, "letters, digits, hyphens and underscores", _repaired(application_id))
+    _check_derived(kind, application_id, "let it", _repaired(application_id))
 
 
 def check_version(version: str) -> None:
     """Raise :class:`InvalidNameError` where this cannot be a version."""
+    repaired = ".".join(filter(None, map(_repaired, version.split("."))))
     if not re.fullmatch(VERSION_PATTERN, version):
-        raise InvalidNameError(
-            f"'{version}' is no version: use letters, digits, hyphens, underscores and periods, at most 64,"
-            " with no period at the beginning"
-        )
-    _check_derived("version", version, object_name(version))
+        characters = "letters, digits, hyphens, underscores and periods"
+        beginning = ", with no period at the beginning" if version.startswith(".") else ""
+        raise _breaks("version", version, characters, repaired, beginning)
+    _check_derived("version", version, "let it, and each part of it between periods,", repaired)
 
 
-def _check_derived(what: str, given: str, derived: str) -> None:
+def _repaired(text: str) -> str:
+    """What is left of an id, or of a part of a version, that may be used; empty where nothing is."""
+    return re.sub("[^a-zA-Z0-9_-]+", "-", text).strip("-_")
+
+
+def _breaks(kind: str, given: str, characters: str, repaired: str, beginning: str = "") -> InvalidNameError:
+    rules = f"use {characters}, at most {_LONGEST}{beginning}"
+    if len(given) > _LONGEST:
+        return InvalidNameError(f"'{given}' is no {kind}: it has {len(given)} characters; {rules}")
+    return InvalidNameError(f"'{given}' is no {kind}: {rules}{_example(repaired)}")
+
+
+def _check_derived(kind: str, given: str, what: str, repaired: str) -> None:
+    derived = object_name(given)
     if not re.fullmatch(DNS_SUBDOMAIN, derived):
         raise InvalidNameError(
-            f"the {what} '{given}' gives no name that Kubernetes allows ('{derived}'): let it, and each part of it"
-            " between periods, begin and end with a letter or a digit"
+            f"the {kind} '{given}' gives no name that Kubernetes allows ('{derived}'):"
+            f" {what} begin and end with a letter or a digit{_example(repaired)}"
         )
+
+
+def _example(repaired: str) -> str:
+    return f", such as '{repaired}'" if repaired else ""

@@ -1,6 +1,7 @@
 """For every CEL rule of the CRDs, objects that it lets pass and objects that it refuses.
 
-The unit tests see to it that no rule is left out; the end-to-end tests send each example to a real API server.
+The unit tests see to it that no rule is left out; the end-to-end tests send each example to a real API server. So they
+do with ids and versions that the schema refuses, and with those that give no legal name.
 """
 
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from packhorse.model import Application, ApplicationPackage, Pool, Resource, Task
 from packhorse.model.meta import API_VERSION, IMMUTABLE
+from packhorse.model.names import application_name, package_name
 
 Fields = dict[str, Any]
 
@@ -18,7 +20,7 @@ class Example:
 
     Attributes:
         resource: Its kind.
-        rule: The message of the rule that it is an example of.
+        rule: The message of the rule that it is an example of; for what breaks no rule, what it breaks.
         name: Its name.
         spec: Its spec.
         told: Part of what the API server answers; None where the object is good.
@@ -44,6 +46,25 @@ class Example:
     def __str__(self) -> str:
         """For the names of tests."""
         return f"{self.resource.kind}-{self.name[:20]}-{'good' if self.told is None else 'bad'}"
+
+
+@dataclass(frozen=True)
+class Named:
+    """An object that bears an id and perhaps a version: which, and the example of it.
+
+    Attributes:
+        application_id: The id.
+        version: The version; None for an Application.
+        example: The object.
+    """
+
+    application_id: str
+    version: str | None
+    example: Example
+
+    def __str__(self) -> str:
+        """For the names of tests."""
+        return ascii(f"{self.application_id[:20]}.{self.version or ''}"[:40])
 
 
 ID_FIXED = "id cannot be changed; create another Application"
@@ -85,6 +106,16 @@ def task(rule: str, told: str | None = None, before: Fields | None = None, name:
     return Example(Task, rule, name, {**plain, **spec}, told, None if before is None else {**plain, **before})
 
 
+def named(rule: str, told: str, application_id: str, version: str | None = None) -> Named:
+    """An Application, or a package where there is a version, with the name that its id asks for."""
+    if version is None:
+        example = application(application_name(application_id), {"id": application_id}, rule, told)
+    else:
+        name = package_name(application_id, version)
+        example = package(name, rule, told, applicationId=application_id, version=version)
+    return Named(application_id, version, example)
+
+
 def settings(name: str) -> list[Fields]:
     return [{"name": name, "value": "1"}]
 
@@ -98,12 +129,33 @@ EXAMPLES = [
     application("my-tool", {"id": "My_Tool"}, APPLICATION_NAME),
     application("blender", {"id": "Maya"}, APPLICATION_NAME, 'metadata.name must be "maya" for the id "Maya"'),
     application("my--tool", {"id": "my-tool"}, APPLICATION_NAME, 'metadata.name must be "my-tool"'),
+    application("blender", {"id": "BLENDER"}, APPLICATION_NAME),
+    application("a---b", {"id": "A_-_b"}, APPLICATION_NAME),
+    application("7", {"id": "7"}, APPLICATION_NAME),
+    application("a" * 64, {"id": "A" * 64}, APPLICATION_NAME),
+    application("a" * 63, {"id": "A" * 64}, APPLICATION_NAME, f'metadata.name must be "{"a" * 64}" for the id "AAA'),
+    application(
+        "blender2", {"id": "BLENDER"}, APPLICATION_NAME, 'metadata.name must be "blender" for the id "BLENDER"'
+    ),
+    application("mytool", {"id": "MY_TOOL"}, APPLICATION_NAME, 'metadata.name must be "my-tool" for the id "MY_TOOL"'),
+    application("a", {}, APPLICATION_PLAIN),
+    application("0--9", {}, APPLICATION_PLAIN),
     application("a" * 64, {}, APPLICATION_PLAIN),
     application("a" * 65, {}, APPLICATION_PLAIN, APPLICATION_PLAIN),
     application("blender.2", {}, APPLICATION_PLAIN, APPLICATION_PLAIN),
     package("my-tool.1.0-rc1", PACKAGE_NAME, applicationId="My_Tool", version="1.0_RC1"),
     package("tool.1", PACKAGE_NAME, 'metadata.name must be "tool.1.0"', applicationId="tool", version="1.0"),
     package("maya.1.0", PACKAGE_NAME, 'metadata.name must be "tool.1.0"', applicationId="tool", version="1.0"),
+    package("a.b-1", PACKAGE_NAME, applicationId="a", version="b_1"),
+    package("a-b.1", PACKAGE_NAME, applicationId="a_b", version="1"),
+    package("a.b-1", PACKAGE_NAME, 'metadata.name must be "a-b.1"', applicationId="a_b", version="1"),
+    package("a.2.7b", PACKAGE_NAME, applicationId="A", version="2.7B"),
+    package("a.2.7-b", PACKAGE_NAME, 'metadata.name must be "a.2.7b"', applicationId="A", version="2.7B"),
+    package("a.1.2.3--4", PACKAGE_NAME, applicationId="a", version="1.2.3_-4"),
+    package(f"{'a' * 64}.{'1' * 64}", PACKAGE_NAME, applicationId="A" * 64, version="1" * 64),
+    package("a.1", PACKAGE_NAME, f'metadata.name must be "a.{"1" * 64}"', applicationId="a", version="1" * 64),
+    package("a.1.0", PACKAGE_NAME, 'metadata.name must be "a.1"', applicationId="a", version="1"),
+    package("a", PACKAGE_NAME, 'metadata.name must be "a.1"', applicationId="a", version="1"),
     package(
         "tool.1.0",
         FIXED,
@@ -133,6 +185,11 @@ EXAMPLES = [
     pool(POOL_NAME, POOL_NAME, name="render.fast"),
     pool(SERVICE_NAME, environmentSettings=settings("AZ_BATCHES")),
     pool(SERVICE_NAME, SERVICE_NAME, environmentSettings=settings("AZ_BATCH_POOL_ID")),
+    *(
+        make(SERVICE_NAME, SERVICE_NAME, environmentSettings=settings(f"AZ_BATCH_APP_PACKAGE_{name}"))
+        for make in (pool, task)
+        for name in ("blender_2_7", "BLENDER_2_7B", "BLENDER#2.7", "blender", "")
+    ),
     task(SERVICE_NAME, environmentSettings=settings("MY_AZ_BATCH_TASK_ID")),
     task(SERVICE_NAME, SERVICE_NAME, environmentSettings=settings("AZ_BATCH_TASK_ID")),
     task(FIXED, before={"priority": 1}, priority=1),
@@ -141,3 +198,46 @@ EXAMPLES = [
     task(TASK_NAME, name="t" * 128),
     task(TASK_NAME, TASK_NAME, name="t" * 129),
 ]
+
+_PATTERN, _LENGTH, _NO_NAME = "should match", "Too long", "RFC 1123"
+
+UNFIT = [
+    *(
+        named("schema", _PATTERN, bad)
+        for bad in ("", "a.b", "a b", "a/b", "a#1", "a:1", "größe", "\u212a", "a\n", "a\0")
+    ),
+    named("schema", _LENGTH, "a" * 65),
+    *(named("schema", _PATTERN, bad, "1") for bad in ("", "a.b", "a b", "größe", "\uff41")),
+    named("schema", _LENGTH, "a" * 65, "1"),
+    *(
+        named("schema", _PATTERN, "a", bad)
+        for bad in ("", ".", ".1", "..", "1 0", "1/0", "1#0", "1.ß", "\u0661", "1\n")
+    ),
+    named("schema", _LENGTH, "a", "1" * 65),
+]
+"""Ids and versions that are none: the schema refuses them."""
+
+UNNAMEABLE = [
+    *(named("name", _NO_NAME, bad) for bad in ("-", "_", "-a", "a-", "_a", "a_", "A_", "_" * 64, "a" * 63 + "-")),
+    *(named("name", _NO_NAME, bad, "1") for bad in ("-", "_a", "a_", "a-")),
+    *(
+        named("name", _NO_NAME, "a", bad)
+        for bad in (
+            "-",
+            "_",
+            "-1",
+            "1-",
+            "_1",
+            "1_",
+            "1.",
+            "1..0",
+            "1.-0",
+            "1._0",
+            "1-.0",
+            "1_.0",
+            "1.0_",
+            "a" + "." * 63,
+        )
+    ),
+]
+"""Ids and versions that are Batch's as well, and give no name that Kubernetes allows: it refuses the name."""

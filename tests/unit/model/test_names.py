@@ -14,6 +14,7 @@ from packhorse.model.names import (
     application_name,
     check_id,
     check_version,
+    object_name,
     package_name,
 )
 
@@ -70,22 +71,106 @@ def test_examples(application_id: str, version: str, application: str, package: 
     assert (application_name(application_id), package_name(application_id, version)) == (application, package)
 
 
-@pytest.mark.parametrize("bad", ["", "a" * 65, "with space", "ä", "a.b", "a\n", "a/b"])
-def test_no_ids(bad: str) -> None:
-    with pytest.raises(InvalidNameError, match="letters, digits, hyphens and underscores"):
-        check_id(bad)
+@given(IDS, VERSIONS)
+def test_what_is_allowed_is_so_in_every_case_and_with_every_hyphen(application_id: str, version: str) -> None:
+    given_so = allowed(application_id, version)
+    assert allowed(application_id.swapcase(), version.swapcase()) == given_so
+    assert allowed(plain(application_id), plain(version)) == given_so
+    assert allowed(plain(application_id).replace("-", "_"), plain(version).replace("-", "_")) == given_so
 
 
-@pytest.mark.parametrize("bad", ["", "a" * 65, ".1", "1 0", "1/0", "1\n"])
-def test_no_versions(bad: str) -> None:
-    with pytest.raises(InvalidNameError, match="letters, digits, hyphens, underscores and periods"):
-        check_version(bad)
+@given(IDS, VERSIONS)
+def test_a_package_is_named_after_its_application(application_id: str, version: str) -> None:
+    application, _, rest = package_name(application_id, version).partition(".")
+    assert application == application_name(application_id)
+    assert rest == object_name(version)
+    assert package_name(application, rest) == package_name(application_id, version), "a name is its own name"
+
+
+def message(check: Callable[[str], None], text: str) -> str | None:
+    try:
+        check(text)
+    except InvalidNameError as error:
+        return str(error)
+    return None
+
+
+ANYTHING = st.text(st.characters(codec="utf-8") | st.sampled_from("aB1_-. "), max_size=70)
+
+
+@pytest.mark.parametrize(("check", "pattern"), [(check_id, ID_PATTERN), (check_version, VERSION_PATTERN)])
+@given(text=ANYTHING)
+def test_a_refusal_names_what_was_given_and_what_it_proposes_is_allowed(
+    check: Callable[[str], None], pattern: str, text: str
+) -> None:
+    said = message(check, text)
+    if said is None:
+        assert re.fullmatch(pattern, text)
+        return
+    assert f"'{text}'" in said
+    assert not said.endswith("."), "whoever shows it ends the sentence"
+    proposed = re.search(r", such as '([^']*)'$", said)
+    if proposed:
+        assert proposed[1] != text
+        assert message(check, proposed[1]) is None
 
 
 @pytest.mark.parametrize(
-    ("check", "bad"),
-    [(check_id, "-a"), (check_id, "a_"), (check_version, "1-"), (check_version, "1..0"), (check_version, "1.-0")],
+    ("bad", "told"),
+    [
+        ("", "'' is no application id: use letters, digits, hyphens and underscores, at most 64"),
+        ("ä", "'ä' is no application id: use letters, digits, hyphens and underscores, at most 64"),
+        ("a b", "'a b' is no application id: use letters, digits, hyphens and underscores, at most 64, such as 'a-b'"),
+        (
+            "a.b/",
+            "'a.b/' is no application id: use letters, digits, hyphens and underscores, at most 64, such as 'a-b'",
+        ),
+        ("a\n", "'a\n' is no application id: use letters, digits, hyphens and underscores, at most 64, such as 'a'"),
+        (
+            "a" * 65,
+            f"'{'a' * 65}' is no application id: it has 65 characters;"
+            " use letters, digits, hyphens and underscores, at most 64",
+        ),
+        (
+            "My_Tool_",
+            "the application id 'My_Tool_' gives no name that Kubernetes allows ('my-tool-'):"
+            " let it begin and end with a letter or a digit, such as 'My_Tool'",
+        ),
+        (
+            "_",
+            "the application id '_' gives no name that Kubernetes allows ('-'):"
+            " let it begin and end with a letter or a digit",
+        ),
+    ],
 )
-def test_what_gives_no_legal_name_is_told_with_that_name(check: Callable[[str], None], bad: str) -> None:
-    with pytest.raises(InvalidNameError, match=re.escape(f"('{plain(bad)}')")):
-        check(bad)
+def test_no_ids(bad: str, told: str) -> None:
+    assert message(check_id, bad) == told
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ("", "'' is no version: use letters, digits, hyphens, underscores and periods, at most 64"),
+        (
+            ".1",
+            "'.1' is no version: use letters, digits, hyphens, underscores and periods, at most 64,"
+            " with no period at the beginning, such as '1'",
+        ),
+        (
+            "1 0",
+            "'1 0' is no version: use letters, digits, hyphens, underscores and periods, at most 64, such as '1-0'",
+        ),
+        (
+            "1" * 65,
+            f"'{'1' * 65}' is no version: it has 65 characters;"
+            " use letters, digits, hyphens, underscores and periods, at most 64",
+        ),
+        (
+            "1..-0_RC",
+            "the version '1..-0_RC' gives no name that Kubernetes allows ('1..-0-rc'): let it, and each part of it"
+            " between periods, begin and end with a letter or a digit, such as '1.0_RC'",
+        ),
+    ],
+)
+def test_no_versions(bad: str, told: str) -> None:
+    assert message(check_version, bad) == told

@@ -1,13 +1,16 @@
 """No CEL rule without an example that it lets pass and one that it refuses."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from packhorse.model import RESOURCES, Resource
 from packhorse.model.crd import custom_resource_definition
-from tests.unit.model.rule_examples import EXAMPLES, Example
+from packhorse.model.names import DNS_SUBDOMAIN, InvalidNameError, check_id, check_version
+from tests.unit.model.rule_examples import EXAMPLES, UNFIT, UNNAMEABLE, Example, Named
 
 
 def validations(schema: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -52,6 +55,40 @@ def test_every_example_is_of_a_rule_and_breaks_nothing_else(example: Example) ->
         if spec is not None:
             parsed = example.resource.model_validate(example.manifest(spec))
             assert parsed.dump_given()["spec"] == spec
+
+
+def check(named: Named) -> None:
+    check_id(named.application_id)
+    if named.version is not None:
+        check_version(named.version)
+
+
+@pytest.mark.parametrize("named", UNFIT, ids=str)
+def test_what_the_schema_refuses_is_refused_by_the_functions_too(named: Named) -> None:
+    with pytest.raises(ValidationError):
+        named.example.resource.model_validate(named.example.manifest())
+    with pytest.raises(InvalidNameError, match="at most 64"):
+        check(named)
+
+
+@pytest.mark.parametrize("named", UNNAMEABLE, ids=str)
+def test_what_gives_no_legal_name_is_refused_with_that_reason(named: Named) -> None:
+    named.example.resource.model_validate(named.example.manifest())
+    assert not re.fullmatch(DNS_SUBDOMAIN, named.example.name)
+    with pytest.raises(InvalidNameError, match="gives no name that Kubernetes allows"):
+        check(named)
+
+
+@pytest.mark.parametrize(
+    "example", [example for example in EXAMPLES if example.resource.kind.startswith("Application")], ids=str
+)
+def test_the_functions_let_pass_what_the_rules_let_pass(example: Example) -> None:
+    """Where a rule refuses an object, its id is good all the same: it is the name that is wrong."""
+    application_id = example.spec.get("id" if example.resource.kind == "Application" else "applicationId")
+    if application_id is not None:
+        check_id(application_id)
+    if "version" in example.spec:
+        check_version(example.spec["version"])
 
 
 def test_messages_say_what_to_do() -> None:
