@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from packhorse.model.names import application_name, object_name, package_name
 from packhorse.protocol import Package, VisiblePackage
 
 PREFIX = "AZ_BATCH_APP_PACKAGE_"
@@ -30,19 +31,23 @@ def package_variables(
 ) -> dict[str, str]:
     """All variables of all visible packages; each value is the directory of the package's files.
 
+    Ids and versions that differ in case, or in ``-`` and ``_`` alone, are one: they name one object in Kubernetes.
+
     Args:
         visible: The packages. Of two contents of one version, the later in the list counts: a task brought it after
-            its node had installed the other one.
+            its node had installed the other one. So does the later of two versions that references without a version
+            brought, where neither is the default now. For the rest their order does not matter.
         defaults: Default version by application id, both in lower case.
         root: The node's root directory.
 
     Raises:
         CollisionError: Two different packages flatten to one name.
     """
+    chosen = _newest(visible)
     owners: dict[str, Package] = {}
-    for package, name in _names(_newest(visible), defaults):
+    for package, name in _names(chosen, defaults):
         owner = owners.setdefault(name, package)
-        if owner.directory != package.directory:
+        if owner != package:
             raise CollisionError(
                 f"the packages {owner.reference} and {package.reference} would both set {name};"
                 " refer to one of them only, or give one application or version another name"
@@ -51,11 +56,11 @@ def package_variables(
 
 
 def _newest(visible: Sequence[VisiblePackage]) -> list[VisiblePackage]:
-    """One entry a version."""
-    chosen: dict[tuple[str, str], VisiblePackage] = {}
+    """One entry a version, in the order in which they were last named."""
+    chosen: dict[str, VisiblePackage] = {}
     for item in visible:
-        version = (item.package.application_id.lower(), item.package.version.lower())
-        earlier = chosen.get(version)
+        version = package_name(item.package.application_id, item.package.version)
+        earlier = chosen.pop(version, None)
         by_default = item.by_default or (earlier is not None and earlier.by_default)
         chosen[version] = VisiblePackage(item.package, by_default)
     return list(chosen.values())
@@ -65,9 +70,12 @@ def _names(visible: Sequence[VisiblePackage], defaults: Mapping[str, str]) -> It
     for item in visible:
         for name in _versioned_names(item.package):
             yield item.package, name
-    for application in dict.fromkeys(item.package.application_id.lower() for item in visible):
-        own = [item for item in visible if item.package.application_id.lower() == application]
-        chosen = _unversioned(own, defaults.get(application))
+    default_versions = {application_name(each): object_name(version) for each, version in defaults.items()}
+    applications: dict[str, list[VisiblePackage]] = {}
+    for item in visible:
+        applications.setdefault(application_name(item.package.application_id), []).append(item)
+    for application, own in applications.items():
+        chosen = _unversioned(own, default_versions.get(application))
         if chosen is not None:
             for application_id in _cases(chosen.application_id):
                 yield chosen, PREFIX + flatten(application_id)
@@ -90,9 +98,9 @@ def _unversioned(own: Sequence[VisiblePackage], default: str | None) -> Package 
     The default version if it is visible, else the one that a reference without a version brought, else the only one.
     """
     for item in own:
-        if default is not None and item.package.version.lower() == default:
+        if default is not None and object_name(item.package.version) == default:
             return item.package
-    for item in own:
+    for item in reversed(own):
         if item.by_default:
             return item.package
     return own[0].package if len(own) == 1 else None

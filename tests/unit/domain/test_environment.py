@@ -1,6 +1,9 @@
 """Every form of a variable that any of Batch's documents uses, and what the form without a version stands for."""
 
+import re
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -15,8 +18,9 @@ from packhorse.domain.environment import (
     package_variables,
     task_variables,
 )
-from packhorse.model.names import ID_PATTERN, VERSION_PATTERN
-from packhorse.protocol import VisiblePackage
+from packhorse.model.names import ID_PATTERN, VERSION_PATTERN, application_name, package_name
+from packhorse.model.reference import EnvironmentSetting
+from packhorse.protocol import Package, VisiblePackage
 from tests.unit.objects import deployed
 
 IDS = st.from_regex(ID_PATTERN, fullmatch=True)
@@ -73,6 +77,20 @@ def test_names_that_batch_documents_use(application_id: str, version: str, name:
 
 def test_flattening() -> None:
     assert flatten("a.b-c#d_e") == "a_b_c_d_e"
+
+
+@given(st.text(st.sampled_from("aB1_.-#") | st.characters(codec="utf-8")), st.text("aB1_.-#"))
+def test_flattening_changes_three_characters_and_nothing_else(text: str, more: str) -> None:
+    flat = flatten(text)
+    assert flat == text.translate({ord(character): "_" for character in ".-#"})
+    assert flatten(flat) == flat
+    assert flatten(text + more) == flat + flatten(more)
+
+
+@given(IDS)
+def test_flattening_and_changing_case_may_come_in_any_order(application_id: str) -> None:
+    assert flatten(application_id.upper()) == flatten(application_id).upper()
+    assert flatten(application_id.lower()) == flatten(application_id).lower()
 
 
 def test_the_value_names_the_content() -> None:
@@ -149,21 +167,234 @@ def test_packages_that_want_one_variable_are_refused_with_both_named(
         assert part in str(caught.value)
 
 
-@given(st.lists(st.builds(deployed, IDS, VERSIONS, by_default=st.booleans()), max_size=5, unique_by=str))
-def test_every_package_is_found_by_its_own_name_or_all_are_refused(visible: list[VisiblePackage]) -> None:
-    try:
-        variables = package_variables(visible, {})
-    except CollisionError:
-        directories_of: dict[str, set[str]] = {}
-        for item in visible:
-            for name, value in package_variables([item], {}).items():
-                directories_of.setdefault(name.upper(), set()).add(value)
-        assert any(len(values) > 1 for values in directories_of.values())
-        return
+# Few letters, so that ids meet often: in another case, with the other hyphen, or where their variables alone are one.
+CLOSE_IDS = st.text("aB-_1", min_size=1, max_size=4)
+CLOSE_VERSIONS = st.text("aB-_.1", min_size=1, max_size=4).filter(lambda text: text[0] != ".")
+CLOSE = st.builds(deployed, CLOSE_IDS, CLOSE_VERSIONS, st.sampled_from(["one", "two"]), by_default=st.booleans())
+
+
+def name_of(item: VisiblePackage) -> str:
+    """The name of its object: what is one in Kubernetes."""
+    return package_name(item.package.application_id, item.package.version)
+
+
+def application_of(item: VisiblePackage) -> str:
+    return application_name(item.package.application_id)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[list[VisiblePackage], dict[str, str]]:
+    """Visible packages, each version once and at most one by default for an application; and default versions.
+
+    A default is spelled in lower case, as a catalog tells it; sometimes with the other hyphen.
+    """
+    visible: list[VisiblePackage] = []
+    for item in draw(st.lists(CLOSE, max_size=5, unique_by=name_of)):
+        taken = any(other.by_default and application_of(other) == application_of(item) for other in visible)
+        visible.append(VisiblePackage(item.package, item.by_default and not taken))
+    defaults: dict[str, str] = {}
     for item in visible:
-        own = f"{item.package.application_id}#{item.package.version}"
-        assert variables[PREFIX + own] == directory(item)
-    assert set(variables.values()) == {directory(item) for item in visible}
+        version = draw(st.sampled_from([None, item.package.version.lower(), "never-heard-of"]))
+        if version is not None:
+            version = version.replace("-", "_") if draw(st.booleans()) else version
+            for other in visible:
+                if application_of(other) == application_of(item):
+                    defaults[other.package.application_id.lower()] = version
+    return visible, defaults
+
+
+def forms(package: Package) -> Iterator[str]:
+    """The versioned names, as the documents have them: each of id and version as given, in lower and upper case."""
+    given_id, given_version = package.application_id, package.version
+    for application_id in (given_id, given_id.lower(), given_id.upper()):
+        for version in (given_version, given_version.lower(), given_version.upper()):
+            yield f"{PREFIX}{application_id}#{version}"
+            yield f"{PREFIX}{application_id}_{version}".replace(".", "_").replace("-", "_")
+
+
+def unversioned(own: list[VisiblePackage], default: str | None) -> VisiblePackage | None:
+    """What the name without a version stands for: the first of the three ways that gives a package."""
+    matching = [item for item in own if default is not None and same(item.package.version, default)]
+    by_default = [item for item in own if item.by_default]
+    only = own if len(own) == 1 else []
+    return next(iter([*matching, *by_default, *only]), None)
+
+
+def same(one: str, other: str) -> bool:
+    return one.lower().replace("-", "_") == other.lower().replace("-", "_")
+
+
+def wanted(visible: list[VisiblePackage], defaults: dict[str, str]) -> dict[str, set[str]]:
+    """Who wants each variable, by the words of the documents: the references of the packages, by name."""
+    wishes: dict[str, set[str]] = {}
+    for item in visible:
+        for name in forms(item.package):
+            wishes.setdefault(name, set()).add(item.package.reference)
+    for item in visible:
+        application_id = item.package.application_id
+        own = [other for other in visible if same(other.package.application_id, application_id)]
+        chosen = unversioned(own, defaults.get(application_id.lower()))
+        if chosen is item:
+            for spelling in (application_id, application_id.lower(), application_id.upper()):
+                wishes.setdefault(PREFIX + spelling.replace("-", "_"), set()).add(item.package.reference)
+    return wishes
+
+
+def outcome(visible: list[VisiblePackage], defaults: dict[str, str]) -> dict[str, str] | None:
+    """The variables; None where they are refused."""
+    try:
+        return package_variables(visible, defaults)
+    except CollisionError:
+        return None
+
+
+@given(situations())
+def test_exactly_the_documents_names_are_set_or_two_packages_want_one(
+    situation: tuple[list[VisiblePackage], dict[str, str]],
+) -> None:
+    visible, defaults = situation
+    wishes = wanted(visible, defaults)
+    of_reference = {item.package.reference: directory(item) for item in visible}
+    try:
+        variables = package_variables(visible, defaults)
+    except CollisionError as error:
+        told = re.fullmatch(r"the packages (\S+) and (\S+) would both set (\S+); refer to one of them .*", str(error))
+        assert told is not None
+        assert told[1] != told[2]
+        assert {told[1], told[2]} <= wishes[told[3]]
+    else:
+        assert {name: {value} for name, value in variables.items()} == {
+            name: {of_reference[reference] for reference in references} for name, references in wishes.items()
+        }
+        assert all(len(references) == 1 for references in wishes.values())
+
+
+@given(situations(), st.randoms(use_true_random=False))
+def test_the_order_of_versions_does_not_matter(
+    situation: tuple[list[VisiblePackage], dict[str, str]], random: Random
+) -> None:
+    visible, defaults = situation
+    shuffled = random.sample(visible, len(visible))
+    assert outcome(shuffled, defaults) == outcome(visible, defaults)
+
+
+@given(st.lists(CLOSE, max_size=5), st.dictionaries(CLOSE_IDS.map(str.lower), CLOSE_VERSIONS.map(str.lower)))
+def test_what_is_visible_twice_is_visible_once(visible: list[VisiblePackage], defaults: dict[str, str]) -> None:
+    once = outcome(visible, defaults)
+    assert outcome([*visible, *visible], defaults) == once
+    assert outcome(visible, defaults) == once
+
+
+@given(CLOSE_IDS, CLOSE_VERSIONS, st.booleans())
+def test_ids_and_versions_that_differ_in_case_or_hyphens_alone_are_one(
+    application_id: str, version: str, by_default: bool
+) -> None:
+    """The node installed what was deleted since, and came back spelled in another way."""
+    on_the_node = deployed(application_id, version, "before", by_default=by_default)
+    spellings: list[Callable[[str], str]] = [
+        str.lower,
+        str.upper,
+        lambda text: text.replace("-", "_"),
+        lambda text: text.swapcase().replace("_", "-"),
+    ]
+    for spelled in spellings:
+        own = deployed(spelled(application_id), spelled(version), "after")
+        assert package_variables([on_the_node, own], {}) == package_variables([own], {})
+
+
+def test_an_application_that_came_back_with_the_other_hyphen_is_one_with_what_the_node_has_of_it() -> None:
+    on_the_node, own = deployed("my-tool", "1", by_default=True), deployed("My_Tool", "2")
+    variables = package_variables([on_the_node, own], {"my-tool": "2", "my_tool": "2"})
+    assert variables[PREFIX + "my_tool"] == variables[PREFIX + "My_Tool"] == directory(own)
+    assert variables[PREFIX + "my_tool_1"] == directory(on_the_node)
+
+
+@given(st.lists(CLOSE, max_size=3), st.lists(CLOSE, max_size=3), st.lists(CLOSE, max_size=3))
+def test_a_tasks_packages_are_visible_to_no_other_task(
+    node: list[VisiblePackage], own: list[VisiblePackage], others: list[VisiblePackage]
+) -> None:
+    before = outcome([*node, *others], {})
+    outcome([*node, *own], {})
+    after = outcome([*node, *others], {})
+    assert after == before
+    if after is not None:
+        assert set(after.values()) <= {directory(item) for item in [*node, *others]}
+
+
+@given(situations(), st.lists(CLOSE, max_size=3))
+def test_a_task_finds_its_own_packages_and_the_other_versions_of_its_node(
+    situation: tuple[list[VisiblePackage], dict[str, str]], own: list[VisiblePackage]
+) -> None:
+    node, defaults = situation
+    variables = outcome([*node, *own], defaults)
+    if variables is None:
+        return
+    newest = {name_of(item): item for item in [*node, *own]}
+    for item in newest.values():
+        assert {variables[name] for name in forms(item.package)} == {directory(item)}
+
+
+@pytest.mark.parametrize("default", ["2.7b", "2.7B"])
+@pytest.mark.parametrize("version", ["2.7b", "2.7B"])
+def test_a_default_version_in_another_case_is_that_version(version: str, default: str) -> None:
+    chosen = deployed("blender", version)
+    assert package_variables([OLD, chosen, NEW], {"blender": default})[PREFIX + "blender"] == directory(chosen)
+
+
+@pytest.mark.parametrize(("version", "default"), [("2.7_RC", "2.7-rc"), ("2.7-RC", "2.7_rc")])
+def test_a_default_version_with_the_other_hyphen_is_that_version(version: str, default: str) -> None:
+    """A reference without a version means it too: both give the name of one object."""
+    chosen = deployed("blender", version)
+    assert package_variables([OLD, chosen, NEW], {"blender": default})[PREFIX + "blender"] == directory(chosen)
+
+
+def test_of_two_that_came_by_default_the_later_counts_where_neither_is_the_default_now() -> None:
+    for first, second in ((OLD_BY_DEFAULT, NEW_BY_DEFAULT), (NEW_BY_DEFAULT, OLD_BY_DEFAULT)):
+        assert package_variables([first, second], {})[PREFIX + "blender"] == directory(second)
+    again = package_variables([OLD_BY_DEFAULT, NEW_BY_DEFAULT, OLD], {"blender": "4.0"})
+    assert again[PREFIX + "blender"] == directory(OLD), "what is named once more is the later one"
+
+
+def test_a_name_without_a_version_collides_only_where_it_is_set() -> None:
+    """``a_1`` is version 1 of ``a``, and also the default version of ``a_1``, where that is to be found."""
+    one, two, three = deployed("a", "1"), deployed("a_1", "2"), deployed("a_1", "3")
+    assert package_variables([one, two, three], {})[PREFIX + "a_1"] == directory(one)
+    with pytest.raises(CollisionError, match="the packages a:1 and a_1:3 would both set AZ_BATCH_APP_PACKAGE_a_1;"):
+        package_variables([one, two, three], {"a_1": "3"})
+
+
+@given(CLOSE_IDS, CLOSE_VERSIONS, CLOSE_IDS, CLOSE_VERSIONS)
+def test_two_packages_collide_in_every_case_or_in_none(one: str, first: str, other: str, second: str) -> None:
+    visible = [deployed(one, first, "one"), deployed(other, second, "two")]
+    refused = outcome(visible, {}) is None
+    for change in (str.lower, str.upper, str.swapcase):
+        changed = [deployed(change(one), change(first), "one"), visible[1]]
+        assert (outcome(changed, {}) is None) == refused
+
+
+@given(IDS, VERSIONS, st.sampled_from(["/mnt/batch/tasks", "/", "/data/node 1"]))
+def test_values_are_absolute_directories_below_the_nodes_root(application_id: str, version: str, root: str) -> None:
+    item = deployed(application_id, version)
+    (value,) = set(package_variables([item], {}, PurePosixPath(root)).values())
+    assert PurePosixPath(value) == PurePosixPath(root) / item.package.directory
+    assert PurePosixPath(value).is_absolute()
+    assert ".." not in PurePosixPath(value).parts
+
+
+@given(IDS, VERSIONS)
+def test_no_package_takes_another_variable_of_batch_or_one_that_a_user_may_set(
+    application_id: str, version: str
+) -> None:
+    """A user's settings may not begin with AZ_BATCH_: their own rule says so, and has examples of these very names."""
+    names = package_variables([deployed(application_id, version)], {}).keys()
+    assert all(name.startswith(PREFIX) and len(name) > len(PREFIX) for name in names)
+    of_batch = node_variables("render", "render-3").keys() | task_variables(
+        account="team", job_id="nightly", name="frame-1", attempt=2
+    )
+    assert not any(name.startswith(PREFIX) for name in of_batch)
+    (rule,) = EnvironmentSetting.rules
+    assert rule.rule == "!self.name.startsWith('AZ_BATCH_')"
+    assert {name for name in of_batch | names if not name.startswith("AZ_BATCH_")} == {"HOME"}
 
 
 def test_nothing_visible_sets_nothing() -> None:
