@@ -101,8 +101,8 @@ def test_the_operator_makes_the_embedded_account_and_azurite_takes_it(installed:
     assert {"AZURITE_ACCOUNTS", "connectionString", "tls.crt", "tls.key", "ca.crt"} <= secret["data"].keys()
 
 
-def test_the_operator_reads_two_secrets_and_lists_none(installed: Cluster) -> None:
-    for name in ("packhorse-authority", "trial-azurite"):
+def test_the_operator_reads_secrets_by_name_and_lists_none(installed: Cluster) -> None:
+    for name in ("packhorse-authority", "trial-azurite", "packhorse-storage"):
         assert can(installed, OPERATOR, "get", f"secret/{name}", "-n", NAMESPACE)
     assert not can(installed, OPERATOR, "get", "secret/another", "-n", NAMESPACE)
     for verb in ("list", "watch"):
@@ -162,7 +162,12 @@ def test_the_server_takes_the_samples(installed: Cluster) -> None:
     made = installed.run_kubectl("apply", "--dry-run=server", "-n", NAMESPACE, "-k", ROOT / "manifests" / "samples")
     assert len(made.splitlines()) == 6
     quota = ROOT / "manifests" / "samples" / "quota.yaml"
-    assert "created" in installed.run_kubectl("apply", "--dry-run=server", "-n", NAMESPACE, "-f", quota)
+    assert "created" in installed.run_kubectl("apply", "--dry-run=server", "-n", "default", "-f", quota)
+
+
+def test_the_served_namespace_has_its_quota(installed: Cluster) -> None:
+    hard = get(installed, "resourcequota", "packhorse")["spec"]["hard"]
+    assert hard == {"count/applications.packhorse.dev": "200", "count/applicationpackages.packhorse.dev": "8000"}
 
 
 def test_a_new_installation_goes_on_with_the_old_ones_storage(installed: Cluster, install: Callable[[], None]) -> None:
