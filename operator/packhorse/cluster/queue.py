@@ -31,13 +31,22 @@ class WorkQueue(Generic[K]):
         name: For the log.
         handler: Reconciles one key. It may return seconds after which to look again.
         workers: How many keys are worked on at once.
+        group: Which group a key is of, such as its namespace. Groups take turns, so that a thousand keys of one do not
+            hold up the only one of another. Without it all are of one group.
     """
 
-    def __init__(self, name: str, handler: Callable[[K], Awaitable[float | None]], workers: int = 4) -> None:
+    def __init__(
+        self,
+        name: str,
+        handler: Callable[[K], Awaitable[float | None]],
+        workers: int = 4,
+        group: Callable[[K], Hashable] | None = None,
+    ) -> None:
         self._name = name
         self._handler = handler
         self._workers = workers
-        self._ready: dict[K, None] = {}
+        self._group = group or (lambda _: None)
+        self._ready: dict[Hashable, dict[K, None]] = {}
         self._active: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
@@ -47,7 +56,7 @@ class WorkQueue(Generic[K]):
         """Reconcile a key, now or after some seconds; the earlier of two wishes wins."""
         timer = self._timers.get(key)
         if delay > 0:
-            if key in self._ready:
+            if key in self._ready.get(self._group(key), ()):
                 return
             loop = asyncio.get_running_loop()
             if timer is None or timer.when() > loop.time() + delay:
@@ -58,7 +67,7 @@ class WorkQueue(Generic[K]):
         if timer is not None:
             timer.cancel()
             del self._timers[key]
-        self._ready[key] = None
+        self._ready.setdefault(self._group(key), {})[key] = None
         self._wake.set()
 
     async def run(self) -> None:
@@ -73,18 +82,28 @@ class WorkQueue(Generic[K]):
 
     async def _work(self) -> None:
         while True:
-            key = next((key for key in self._ready if key not in self._active), None)
+            key = self._take()
             if key is None:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            del self._ready[key]
             self._active.add(key)
             try:
                 await self._handle(key)
             finally:
                 self._active.discard(key)
                 self._wake.set()
+
+    def _take(self) -> K | None:
+        """The next key of the group whose turn it is, of those that nobody works on."""
+        for group, keys in self._ready.items():
+            for key in keys:
+                if key not in self._active:
+                    del keys[key], self._ready[group]
+                    if keys:
+                        self._ready[group] = keys
+                    return key
+        return None
 
     async def _handle(self, key: K) -> None:
         try:

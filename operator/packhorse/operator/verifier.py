@@ -1,6 +1,7 @@
 """Reads blobs from end to end, beside everything else: a package of 50 GB holds up neither others nor the operator."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,8 +17,7 @@ from packhorse.operator.storage import LinkedStorage
 _log = logging.getLogger(__name__)
 
 SMALL = 64 << 20
-"""Bytes up to which a package has its turn among the small ones."""
-SMALL_AT_ONCE = 4
+"""Bytes up to which a package is read while its reconciliation waits: those take turns by namespace."""
 LARGE_AT_ONCE = 2
 
 Result = Content | Refused | Missing | NotLinked | Unavailable
@@ -41,12 +41,12 @@ class _Job:
 
 
 class Verifier:
-    """Reads blobs, some small and some large ones at a time, and keeps what it found.
+    """Reads blobs, and keeps what it found.
 
     Args:
         storage: Where the blobs are.
         limits: What a package may hold.
-        ended: Called with a package's key when its blob was read.
+        ended: Called with a package's key when its blob, a large one, was read.
     """
 
     def __init__(self, storage: LinkedStorage, limits: Limits, ended: Callable[[Key], None]) -> None:
@@ -54,13 +54,13 @@ class Verifier:
         self._limits = limits
         self._ended = ended
         self._jobs: dict[str, _Job] = {}
-        self._small = asyncio.Semaphore(SMALL_AT_ONCE)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
-    def read(self, package: ApplicationPackage, blob: Blob) -> Result | Reading:
+    async def read(self, package: ApplicationPackage, blob: Blob) -> Result | Reading:
         """What is in a package's blob, or how far its reading is; it is begun where it was not.
 
-        The same result is given again for the same blob, until ``forget``; trouble with the account only once.
+        A small one is waited for. The same result is given again for the same blob, until ``forget``; trouble with the
+        account only once.
         """
         uid = package.metadata.uid
         about = (package.blob, blob.etag, package.metadata.annotations.get(VERIFY_ANNOTATION, ""))
@@ -69,6 +69,8 @@ class Verifier:
             self.forget(uid)
             job = self._jobs[uid] = _Job(about, blob)
             job.work = asyncio.create_task(self._work(package, job))
+        if blob.size <= SMALL and job.work is not None:
+            await asyncio.wait([job.work])
         if job.result is None:
             return Reading(blob, job.done)
         if not isinstance(job.result, Content | Refused):
@@ -85,7 +87,7 @@ class Verifier:
         def note(done: int, _total: int) -> None:
             job.done = done
 
-        async with self._small if job.blob.size <= SMALL else self._large:
+        async with contextlib.nullcontext() if job.blob.size <= SMALL else self._large:
             try:
                 result = await self._storage.verify(package.metadata.namespace, package.blob, self._limits, note)
             except Exception as error:
@@ -95,4 +97,5 @@ class Verifier:
         if isinstance(result, Content):
             result = replace(result, read_at=timestamp())
         job.result = result
-        self._ended(package.key)
+        if job.blob.size > SMALL:
+            self._ended(package.key)

@@ -54,9 +54,9 @@ class Parts:
             client, caches, storage, events, settings=settings, grants=grants, verifier=verifier
         )
         pools = PoolController(client, caches, events, nodes, self._dispatcher.presence)
-        self._applications: WorkQueue[Key] = WorkQueue("Application", applications.reconcile)
+        self._applications: WorkQueue[Key] = WorkQueue("Application", applications.reconcile, group=_namespace)
         self._packages: WorkQueue[Key] = WorkQueue("ApplicationPackage", self._package_controller.reconcile, workers=8)
-        self._pools: WorkQueue[Key] = WorkQueue("Pool", pools.reconcile)
+        self._pools: WorkQueue[Key] = WorkQueue("Pool", pools.reconcile, group=_namespace)
         self.service = NodeService(
             client, caches, self._dispatcher, storage=storage, package_changed=self._package_changed
         )
@@ -135,6 +135,10 @@ class Parts:
             self._dispatcher.task_gone(before)
         if now is not None:
             self._dispatcher.task_seen(now)
+
+
+def _namespace(key: Key) -> str:
+    return key[0]
 
 
 def _storage_proxy(settings: Settings) -> str:

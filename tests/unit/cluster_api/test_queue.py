@@ -229,3 +229,15 @@ def test_nothing_happens_after_the_end() -> None:
 def test_backoff(failures: int) -> None:
     wanted = min(30.0, FIRST_DELAY * 2 ** min(failures - 1, 100))
     assert 0.8 * wanted <= backoff(failures, 30.0) <= 1.2 * wanted
+
+
+def test_groups_take_turns() -> None:
+    async def main() -> list[str]:
+        worker = Worker(takes=1.0)
+        queue = WorkQueue[str]("things", worker, workers=1, group=lambda key: key[0])
+        for key in ("a1", "a2", "a3", "a4", "b1", "b2", "c1"):
+            queue.add(key)
+        await work(queue, 10)
+        return [key for key, _ in worker.begun]
+
+    assert run(main()) == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]

@@ -35,11 +35,9 @@ from packhorse.operator.grants import Grants
 from packhorse.operator.removal import Removal
 from packhorse.operator.settings import Settings
 from packhorse.operator.storage import LinkedStorage
-from packhorse.operator.verifier import SMALL, Verifier
+from packhorse.operator.verifier import Verifier
 from packhorse.storage.errors import NotLinkedError, UnavailableError, not_linked, unavailable
 
-AT_ONCE = 1.0
-"""Seconds that a list of blobs may be old for a package that is new or was changed."""
 LOOK_AGAIN = 15.0
 """Seconds after which a package that waits for its blob, or for storage, is looked at again."""
 CHECK_AGAIN = 300.0
@@ -153,7 +151,7 @@ class PackageController:
             return seen
         if unchanged(package, seen) and not package.verification_requested:
             return seen
-        return too_large(package, seen, self._settings.package_size) or self._verifier.read(package, seen)
+        return too_large(package, seen, self._settings.package_size) or await self._verifier.read(package, seen)
 
     async def _give(self, package: ApplicationPackage, application: Application | None) -> None:
         """Give leave to write or read the blob where it is asked for. Raises NotLinkedError, UnavailableError."""
@@ -214,14 +212,14 @@ def _max_age(package: ApplicationPackage) -> float:
     if package.upload_ended or package.verification_requested:
         return 0.0
     if package.status.observed_generation < package.metadata.generation:
-        return AT_ONCE
+        return 0.0  # its blob may have been written just before
     return CHECK_AGAIN / 2 if package.active else LOOK_AGAIN / 2
 
 
 def _again(package: ApplicationPackage, seen: Seen) -> float:
     """Seconds until the package should be looked at again, so spread that not all of them come at once."""
     if isinstance(seen, Reading):
-        delay = PROGRESS if seen.done or seen.blob.size > SMALL else LOOK_AGAIN
+        delay = PROGRESS
     elif isinstance(seen, Unavailable):
         delay = max(LOOK_AGAIN, seen.retry_after)
     else:
