@@ -42,7 +42,7 @@ REFUSED = [
     (
         "eleven references",
         resource("Pool", "work", **POOL, applicationPackageReferences=[{"applicationId": f"a{n}"} for n in range(11)]),
-        "at most 10 items",
+        "refers to 11 packages, and the quota referencesPerPool is 10",
     ),
     (
         "a storage class for what has none",
