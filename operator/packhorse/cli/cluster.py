@@ -72,11 +72,13 @@ class Cluster:
     Attributes:
         namespace: Its name.
         configuration: The Kubernetes client's configuration: address, certificates, credentials.
+        patience: Seconds to wait for an answer.
     """
 
     def __init__(self, configuration: Any, namespace: str) -> None:
         self.configuration = configuration
         self.namespace = namespace
+        self.patience = _READ_TIMEOUT
         self._pool = RESTClientObject(configuration).pool_manager
 
     def close(self) -> None:
@@ -122,15 +124,23 @@ class Cluster:
         """Create an object."""
         return self._json("POST", kind, body=manifest, query={"fieldManager": FIELD_MANAGER})
 
-    def apply(self, kind: Kind, manifest: Json, *, force: bool = False) -> Json:
-        """Create or change an object by server-side apply; ``force`` takes fields over from other managers."""
+    def apply(self, kind: Kind, manifest: Json, *, force: bool = False, dry_run: bool = False) -> Json:
+        """Create or change an object by server-side apply.
+
+        Args:
+            kind: Its kind.
+            manifest: What it has to have.
+            force: Take fields over from other managers.
+            dry_run: Only ask whether it would be accepted.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
         return self._json(
             "PATCH",
             kind,
             manifest["metadata"]["name"],
             body=manifest,
             content_type="application/apply-patch+yaml",
-            query={"fieldManager": FIELD_MANAGER, "force": str(force).lower()},
+            query={**query, "dryRun": "All"} if dry_run else query,
         )
 
     def merge(self, kind: Kind, name: str, patch: Json) -> Json:
@@ -143,6 +153,17 @@ class Cluster:
             content_type="application/merge-patch+json",
             query={"fieldManager": FIELD_MANAGER},
         )
+
+    def delete(self, kind: Kind, name: str, *, resource_version: str = "") -> Json:
+        """Delete an object; it may stay for a while, until its finalizers are done.
+
+        Args:
+            kind: Its kind.
+            name: Its name.
+            resource_version: Delete it only if it is as it was then; else ApiError with the reason Conflict.
+        """
+        body = {"preconditions": {"resourceVersion": resource_version}} if resource_version else None
+        return self._json("DELETE", kind, name, body=body)
 
     def follow(
         self, kind: Kind, *, name: str = "", selector: str = "", deadline: float | None = None
@@ -257,7 +278,7 @@ class Cluster:
         *,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        read_timeout: float = _READ_TIMEOUT,
+        read_timeout: float | None = None,
     ) -> Iterator[Any]:
         """An answer whose status is good, its body still to be read."""
         sent = {"Accept": "application/json", "User-Agent": f"packhorse/{__version__}", **(headers or {})}
@@ -271,7 +292,9 @@ class Cluster:
                 headers=sent,
                 preload_content=False,
                 retries=False,
-                timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=read_timeout),
+                timeout=urllib3.Timeout(
+                    connect=min(_CONNECT_TIMEOUT, self.patience), read=read_timeout or self.patience
+                ),
             )
         except urllib3.exceptions.HTTPError as error:
             raise unreachable(self.configuration.host, error) from error

@@ -1,5 +1,7 @@
 """Errors for the person at the terminal."""
 
+import re
+
 USAGE = 2
 INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 
@@ -43,3 +45,9 @@ class ApiError(CliError):
         super().__init__(message, hint)
         self.status = status
         self.reason = reason
+
+
+def redact(text: str) -> str:
+    """The text without signatures and tokens, which other people's libraries like to put into their messages."""
+    text = re.sub(r"(sig=)[^&\s'\"<>]+", r"\1REDACTED", text, flags=re.IGNORECASE)
+    return re.sub(r"(Bearer\s+)[^\s'\",}]+", r"\1REDACTED", text, flags=re.IGNORECASE)

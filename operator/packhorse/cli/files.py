@@ -123,7 +123,7 @@ class RemoteFile:
                     for piece in self.read(0, size):
                         file.write(piece)
                         advance(file.tell())
-                part.chmod(0o666 & ~_umask())
+                part.chmod(default_mode())
                 part.replace(destination)
             finally:
                 part.unlink(missing_ok=True)
@@ -162,7 +162,8 @@ class RemoteFile:
             raise NodeGoneError(f"Node {self.node} does not run now: {error.message}") from error
 
 
-def _umask() -> int:
+def default_mode() -> int:
+    """The mode that a new file gets here; temporary files have a narrower one."""
     mask = os.umask(0o077)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask

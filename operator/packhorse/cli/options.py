@@ -23,6 +23,18 @@ class Manifest(StrEnum):
     JSON = "json"
 
 
+class Switch(StrEnum):
+    """A choice as kubectl writes it: ``--wait=false``."""
+
+    TRUE = "true"
+    FALSE = "false"
+
+    @property
+    def on(self) -> bool:
+        """Whether it is true."""
+        return self is Switch.TRUE
+
+
 NamespaceOption = Annotated[
     str | None, typer.Option("-n", "--namespace", metavar="NAME", help="Namespace. Default: that of the context.")
 ]
@@ -36,6 +48,8 @@ OutputOption = Annotated[Output | None, typer.Option("-o", "--output", help="Out
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="Give up after this time, such as 90s, 5m or 1h; 0: never.")
 ]
+WaitOption = Annotated[Switch, typer.Option("--wait", metavar="true|false", help="Wait until it is gone.")]
+IgnoreNotFoundOption = Annotated[bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")]
 
 
 @dataclass(frozen=True)

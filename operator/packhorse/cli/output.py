@@ -23,12 +23,23 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
+def facts(pairs: Sequence[tuple[str, str]]) -> str:
+    """A line for each fact: its name, and its value below the other values."""
+    width = max(len(name) for name, _ in pairs) + 1
+    return "\n".join(f"{name + ':':<{width}}  {value}" for name, value in pairs)
+
+
 def age(timestamp: str | None, now: datetime | None = None) -> str:
     """How long ago an RFC 3339 time was, in the two largest units: ``45s``, ``12m``, ``3h20m``, ``9d``."""
     if not timestamp:
         return ""
     passed = (now or datetime.now(UTC)) - datetime.fromisoformat(timestamp)
-    seconds = max(0, int(passed.total_seconds()))
+    return span(passed.total_seconds())
+
+
+def span(duration: float) -> str:
+    """A number of seconds in the two largest units: ``45s``, ``12m``, ``3h20m``, ``9d``."""
+    seconds = max(0, int(duration))
     if seconds < 120:
         return f"{seconds}s"
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400

@@ -1,169 +1,126 @@
-"""Uploading a package: judged here, written to the storage account, awaited until it is active."""
+"""Packages: what there is."""
 
-import contextlib
-import time
-from datetime import UTC, datetime
-from pathlib import Path
-
-from packhorse.archive import ArchiveError, inspect
-from packhorse.cli import duration, output
-from packhorse.cli.cluster import APPLICATIONS, PACKAGES, Cluster, Json
+from packhorse.cli import names, output
+from packhorse.cli.activation import activate as announce
+from packhorse.cli.cluster import APPLICATIONS, PACKAGES
 from packhorse.cli.connection import connect
-from packhorse.cli.errors import INTERRUPTED, CliError, UsageError
-from packhorse.cli.grant import await_grant
-from packhorse.cli.options import Manifest, Target
+from packhorse.cli.content import DIGITS
+from packhorse.cli.duration import seconds
+from packhorse.cli.options import Output, Target
 from packhorse.cli.parsing import parse
-from packhorse.cli.progress import meter
-from packhorse.cli.upload import digest, upload
-from packhorse.model import ApplicationPackage, PackageState
-from packhorse.model.meta import API_VERSION
-from packhorse.model.names import InvalidNameError, application_name, check_id, check_version, package_name
+from packhorse.model import Application, ApplicationPackage
+from packhorse.model.names import application_name
 from packhorse.model.package import UPLOAD_ANNOTATION
 
 
-class Upload:
-    """One ZIP file on its way to be one version of an application.
+def show_all(target: Target, application: str | None, form: Output | None) -> None:
+    """Print the packages of a namespace, or those of one application."""
+    name = names.application(application) if application else None
+    with connect(target) as cluster:
+        if name:
+            cluster.get(APPLICATIONS, name)  # a slip in the name is no empty list
+        items = cluster.objects(PACKAGES)
+    if name:
+        items = [item for item in items if application_name(item["spec"]["applicationId"]) == name]
+    if form in {Output.YAML, Output.JSON, Output.NAME}:
+        print(output.objects(items, PACKAGES.singular, form))
+        return
+    packages = [parse(ApplicationPackage, item) for item in items]
+    if not packages:
+        of = f" of application {application}" if application else ""
+        output.say(f"No packages{of} in namespace {cluster.namespace}. packhorse package upload makes one.")
+        return
+    packages.sort(
+        key=lambda package: (application_name(package.spec.application_id), names.order(package.spec.version))
+    )
+    heading = ["APPLICATION", "VERSION", "STATE", "SIZE", "AGE"]
+    if form is Output.WIDE:
+        heading += ["FILES", "UNPACKED", "SHA256", "REASON"]
+    print(output.table(heading, [_row(package, wide=form is Output.WIDE) for package in packages]))
 
-    Attributes:
-        name: Name of the ApplicationPackage.
-        sha256: Digest of the ZIP file.
-    """
 
-    def __init__(self, application: str, version: str, file: Path, *, set_default: bool) -> None:
-        """Judge the names and the ZIP file, as the API server, the operator and the nodes will; nothing is sent.
+def _row(package: ApplicationPackage, *, wide: bool) -> list[str]:
+    spec, status = package.spec, package.status
+    row = [
+        spec.application_id,
+        spec.version,
+        _state(package),
+        _size(status.size),
+        output.age(package.metadata.creation_timestamp),
+    ]
+    if wide:
+        ready = status.condition("Ready")
+        files = "" if status.files is None else str(status.files)
+        row += [files, _size(status.unpacked_size), (status.sha256 or "")[:DIGITS], ready.message if ready else ""]
+    return row
 
-        Raises:
-            CliError: One of them is bad; the message says how.
-        """
-        try:
-            check_id(application)
-            check_version(version)
-        except InvalidNameError as error:
-            raise UsageError(f"{error}.") from error
-        self._application = application
-        self._version = version
-        self._file = file
-        self._set_default = set_default
-        self.name = package_name(application, version)
-        try:
-            with file.open("rb") as stream:
-                found = inspect(stream)
-            self._size = file.stat().st_size
-            with meter(f"Reading {file.name}", self._size, "bytes", quiet=True) as advance:
-                self.sha256 = digest(file, advance)
-        except ArchiveError as error:
-            raise CliError(f"{file} cannot be a package. {error}") from error
-        except OSError as error:
-            raise CliError(f"{file} cannot be read: {error.strerror or error}.") from error
-        self._summary = f"{output.size(self._size)}, {output.plural(found.files, 'file')}, sha256 {self.sha256[:12]}"
 
-    @property
-    def manifest(self) -> Json:
-        """The ApplicationPackage."""
-        return {
-            "apiVersion": API_VERSION,
-            "kind": "ApplicationPackage",
-            "metadata": {"name": self.name},
-            "spec": {"applicationId": self._application, "version": self._version, "sha256": self.sha256},
-        }
+def _state(package: ApplicationPackage) -> str:
+    return "Deleting" if package.metadata.deletion_timestamp else str(package.status.state or "Pending")
 
-    def print_manifests(self, form: Manifest) -> None:
-        """Print what belongs into a Git repository; say where the ZIP file belongs."""
-        manifests = [self.manifest]
-        if self._set_default:
-            application: Json = {
-                "apiVersion": API_VERSION,
-                "kind": "Application",
-                "metadata": {"name": application_name(self._application)},
-                "spec": {"id": self._application, "defaultVersion": self._version},
-            }
-            manifests.insert(0, application)
-        if form is Manifest.YAML:
-            print("\n---\n".join(output.dump(each, form) for each in manifests))
-        else:
-            whole = manifests[0] if len(manifests) == 1 else {"apiVersion": "v1", "kind": "List", "items": manifests}
-            print(output.dump(whole, form))
-        output.say(
-            f"Nothing was uploaded. Put the ZIP file into the linked container as <namespace>/{self.name}.zip, or run"
-            " this command without -o."
-        )
 
-    def run(self, target: Target, timeout: str, *, force_conflicts: bool) -> None:
-        """Upload, and wait until the package is active; nothing is sent where it is already.
+def _size(count: int | None) -> str:
+    return "" if count is None else output.size(count)
 
-        Raises:
-            CliError: Something refuses it, the time is up, or the user interrupted.
-        """
-        limit = duration.seconds(timeout)
-        with connect(target) as cluster:
-            try:
-                self._run(cluster, limit, force=force_conflicts)
-            except KeyboardInterrupt:
-                raise CliError(
-                    f"Interrupted: the upload of {self.name} is not complete, and nothing half of it can be used.",
-                    "Run the same command again: it starts over.",
-                    exit_code=INTERRUPTED,
-                ) from None
 
-    def _run(self, cluster: Cluster, limit: float | None, *, force: bool) -> None:
-        earlier = cluster.find(PACKAGES, self.name)
-        if earlier and self._is_active(earlier):
-            print(f"applicationpackage/{self.name} unchanged (this very content is active)")
-        else:
-            told = self._send(cluster, earlier, force=force)
-            self._await_activation(cluster, told, limit)
-            print(f"applicationpackage/{self.name} active ({self._summary})")
-        if self._set_default:
-            self._make_default(cluster)
-
-    def _is_active(self, item: Json) -> bool:
-        package = parse(ApplicationPackage, item)
-        return package.active and package.status.sha256 == self.sha256 and package.spec.sha256 in {None, self.sha256}
-
-    def _send(self, cluster: Cluster, earlier: Json | None, *, force: bool) -> str:
-        """Create or change the package, get leave to write its blob, write it, and tell; the version that tells it."""
-        if earlier and UPLOAD_ANNOTATION in earlier["metadata"].get("annotations", {}):
-            # Left by an interrupted upload: asking in the same words would change nothing, so nobody would answer.
-            self._annotate(cluster, None)
-        requested = self.manifest
-        requested["metadata"]["annotations"] = {UPLOAD_ANNOTATION: "requested"}
-        cluster.apply(PACKAGES, requested, force=force)
-        grant = await_grant(cluster, self.name)
-        with meter(f"Uploading {self._file.name}", self._size, "bytes") as advance:
-            upload(cluster, grant, self._file, advance)
-        told = self._annotate(cluster, datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
-        return str(told["metadata"]["resourceVersion"])
-
-    def _annotate(self, cluster: Cluster, value: str | None) -> Json:
-        return cluster.merge(PACKAGES, self.name, {"metadata": {"annotations": {UPLOAD_ANNOTATION: value}}})
-
-    def _await_activation(self, cluster: Cluster, told: str, limit: float | None) -> None:
-        """Wait until the operator, which was told in resourceVersion ``told``, has judged the blob."""
-        deadline = None if limit is None else time.monotonic() + limit
-        says = ""
-        with contextlib.closing(cluster.follow(PACKAGES, name=self.name, deadline=deadline)) as changes:
-            for change in changes:
-                if self.name not in change.objects:
-                    raise CliError(f"The package {self.name} was deleted while it was uploaded.")
-                package = parse(ApplicationPackage, change.objects[self.name])
-                if package.active and package.status.sha256 == self.sha256:
-                    return
-                ready = package.status.condition("Ready")
-                says = f" {ready.message}" if ready and ready.message else ""
-                judged = package.metadata.resource_version != told  # else the status is that of an earlier upload
-                if judged and package.status.state is PackageState.FAILED:
-                    raise CliError(f"The package {self.name} was uploaded, and cannot be used.{says}")
-        raise CliError(
-            f"The package {self.name} was uploaded, and has not become active in time.{says}",
-            f"Look again later: kubectl get applicationpackage {self.name} -o wide",
-        )
-
-    def _make_default(self, cluster: Cluster) -> None:
-        name = application_name(self._application)
-        before = cluster.get(APPLICATIONS, name)
-        if before.get("spec", {}).get("defaultVersion") == self._version:
-            print(f"application/{name} unchanged (default version {self._version})")
+def show(target: Target, application: str, version: str, form: Output | None) -> None:
+    """Print one package."""
+    name = names.package(application, version)
+    with connect(target) as cluster:
+        item = cluster.get(PACKAGES, name)
+        if form in {Output.YAML, Output.JSON, Output.NAME}:
+            print(output.one_object(item, PACKAGES.singular, form))
             return
-        # A merge patch, not an apply: it is a person's order now, as `kubectl patch` is, not a standing manifest.
-        cluster.merge(APPLICATIONS, name, {"spec": {"defaultVersion": self._version}})
-        print(f"application/{name} default version {self._version}")
+        owner = names.find_application(cluster, application_name(application))
+    print(output.facts(_facts(parse(ApplicationPackage, item), owner)))
+
+
+def _facts(package: ApplicationPackage, owner: Application | None) -> list[tuple[str, str]]:
+    spec, status = package.spec, package.status
+    default = owner is not None and (owner.spec.default_version or "").lower() == spec.version.lower()
+    facts = [
+        ("Package", package.metadata.name),
+        ("Application", spec.application_id),
+        ("Version", spec.version + (" (the default version)" if default else "")),
+        ("State", _state(package)),
+        ("Blob", status.blob or package.blob),
+        ("SHA-256", status.sha256 or spec.sha256 or ""),
+        ("Size", _size(status.size)),
+    ]
+    if status.files is not None:
+        facts.append(("Holds", f"{output.plural(status.files, 'file')}, {_size(status.unpacked_size)} unpacked"))
+    if status.last_activation_time:
+        facts.append(("Activated", _when(status.last_activation_time)))
+    if status.last_verification_time:
+        facts.append(("Verified", _when(status.last_verification_time)))
+    if owner is not None and not owner.spec.allow_updates and package.activated:
+        facts.append(("Locked", f"application {owner.id} does not allow updates"))
+    ready, linked = status.condition("Ready"), status.condition("StorageLinked")
+    if ready and ready.status != "True":
+        facts.append(("Not ready", f"{ready.reason}: {ready.message}"))
+    if linked and linked.status != "True" and (ready is None or linked.message != ready.message):
+        facts.append(("Storage", linked.message or linked.reason))
+    return [fact for fact in facts if fact[1]]
+
+
+def _when(timestamp: str) -> str:
+    return f"{timestamp} ({output.age(timestamp)} ago)"
+
+
+def activate(target: Target, application: str, version: str, timeout: str) -> None:
+    """Take over what another tool put into the linked container, and wait until it is active.
+
+    Raises:
+        CliError: There is no such package, its file cannot be used, or the time is up.
+    """
+    name, limit = names.package(application, version), seconds(timeout)
+    with connect(target) as cluster:
+        found = names.get_package(cluster, name)
+        names.refuse_locked(names.find_application(cluster, application_name(application)), found, "updated")
+        active = announce(cluster, name, UPLOAD_ANNOTATION, limit, None)
+    print(f"applicationpackage/{name} active ({summary(active)})")
+
+
+def summary(package: ApplicationPackage) -> str:
+    """Size and digest of an active package."""
+    return f"{_size(package.status.size)}, sha256 {(package.status.sha256 or '')[:DIGITS]}"

@@ -20,7 +20,7 @@ def show(target: Target, name: str, form: Output | None) -> None:
         return
     pool = parse(Pool, item)
     wide = form is Output.WIDE
-    print("\n".join(_summary(pool, wide=wide)))
+    print(output.facts(_summary(pool, wide=wide)))
     if pool.status.nodes:
         heading = ["NODE", "STATE", "SINCE", "PACKAGES", "UP TO DATE", "TASKS"]
         print()
@@ -32,7 +32,7 @@ def show(target: Target, name: str, form: Output | None) -> None:
                 print(f"  {detail.name}: {detail.value}")
 
 
-def _summary(pool: Pool, *, wide: bool) -> list[str]:
+def _summary(pool: Pool, *, wide: bool) -> list[tuple[str, str]]:
     """What holds for all nodes, a line for each fact."""
     spec, status = pool.spec, pool.status
     steady = f" ({status.allocation_state})" if status.allocation_state else ""
@@ -55,8 +55,7 @@ def _summary(pool: Pool, *, wide: bool) -> list[str]:
     ready = status.condition("Ready")
     if ready and ready.status != "True":
         facts.append(("Not ready", ready.message or ready.reason))
-    width = max(len(name) for name, _ in facts) + 1
-    return [f"{name + ':':<{width}}  {value}" for name, value in facts]
+    return facts
 
 
 def _row(node: NodeStatus, *, wide: bool) -> list[str]:

@@ -9,17 +9,18 @@ from typing import Literal
 from rich import progress
 from rich.console import Console
 
-from packhorse.cli.output import plural, say, size
+from packhorse.cli.output import plural, say, size, span
 
 Advance = Callable[[int], None]
 """Takes the amount that is done by now, not what was added."""
 
-_QUARTERS = 4  # plain lines, for what takes long
-_LONG = 10.0  # seconds between them at least
+_LONG = 10.0  # seconds between two plain lines at least
 
 
 @contextlib.contextmanager
-def meter(label: str, total: int, unit: Literal["bytes", "tasks"], *, quiet: bool = False) -> Iterator[Advance]:
+def meter(
+    label: str, total: int, unit: Literal["bytes", "tasks"], *, quiet: bool = False, begun: int = 0
+) -> Iterator[Advance]:
     """Show how much of ``total`` is done.
 
     Args:
@@ -27,19 +28,20 @@ def meter(label: str, total: int, unit: Literal["bytes", "tasks"], *, quiet: boo
         total: When it is finished.
         unit: Bytes come with a rate and the time that is left; tasks are counted.
         quiet: Show nothing where there is no terminal.
+        begun: What was done before, and does not count for the rate.
     """
     console = Console(stderr=True)
     if console.is_terminal:
-        with _bar(console, label, total, unit) as advance:
+        with _bar(console, label, total, unit, begun) as advance:
             yield advance
     elif quiet:
         yield lambda _: None
     else:
-        yield _lines(label, total, unit)
+        yield _lines(label, total, unit, begun)
 
 
 @contextlib.contextmanager
-def _bar(console: Console, label: str, total: int, unit: str) -> Iterator[Advance]:
+def _bar(console: Console, label: str, total: int, unit: str, begun: int) -> Iterator[Advance]:
     amounts: tuple[progress.ProgressColumn, ...] = (
         (progress.DownloadColumn(), progress.TransferSpeedColumn(), progress.TimeRemainingColumn())
         if unit == "bytes"
@@ -47,21 +49,24 @@ def _bar(console: Console, label: str, total: int, unit: str) -> Iterator[Advanc
     )
     columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), *amounts)
     with progress.Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(label, total=total, completed=begun)
         yield lambda done: bar.update(task, completed=done)
 
 
-def _lines(label: str, total: int, unit: str) -> Advance:
-    amount = size(total) if unit == "bytes" else plural(total, "task")
-    say(f"{label}: {amount}")
-    shown, quarter = time.monotonic(), 0
+def _lines(label: str, total: int, unit: str, begun: int) -> Advance:
+    say(f"{label}: {size(total) if unit == 'bytes' else plural(total, 'task')}")
+    start = shown = time.monotonic()
 
     def advance(done: int) -> None:
-        nonlocal shown, quarter
-        reached = done * _QUARTERS // total if total else _QUARTERS
-        if quarter < reached < _QUARTERS and time.monotonic() - shown > _LONG:
-            say(f"{label}: {reached * 100 // _QUARTERS} %")
-            shown = time.monotonic()
-        quarter = max(quarter, reached)
+        nonlocal shown
+        now = time.monotonic()
+        if done >= total or now - shown < _LONG:
+            return
+        shown = now
+        line = f"{label}: {done * 100 // total} %"
+        rate = (done - begun) / (now - start)
+        if unit == "bytes" and rate > 0:
+            line += f", {size(rate)}/s, {span((total - done) / rate)} left"
+        say(line)
 
     return advance

@@ -2,6 +2,7 @@
 
 import http
 import json
+import re
 
 import urllib3
 
@@ -25,6 +26,20 @@ def unreachable(host: str, error: Exception) -> ConnectionLostError:
     return ConnectionLostError(f"The cluster at {host} cannot be reached: {cause}", hint)
 
 
+def _denied(message: str) -> tuple[str, str] | None:
+    """Message and hint where a policy or a quota said no: its own words, without who passed them on."""
+    _, denied, words = message.partition(" denied request: ")
+    if denied:
+        return words, ""
+    if quota := re.search(r"exceeded quota: ([^,]+), requested: ([^,]+), used: ([^,]+), limited: (.+)", message):
+        name, requested, used, limited = quota.groups()
+        return (
+            f"This namespace's ResourceQuota {name} is used up: requested {requested}, used {used}, limited {limited}.",
+            f"Delete what is no longer needed, or have it raised: kubectl edit resourcequota {name}",
+        )
+    return None
+
+
 def refusal(status: int, body: bytes) -> ApiError:
     """The error for an answer of the API server that is none of success."""
     try:
@@ -45,6 +60,8 @@ def refusal(status: int, body: bytes) -> ApiError:
             status=status,
             reason="NotInstalled",
         )
+    if policy := _denied(message):
+        return ApiError(policy[0], policy[1], status=status, reason=reason)
     if status == http.HTTPStatus.UNAUTHORIZED:
         message, hint = (
             "The cluster does not accept these credentials.",

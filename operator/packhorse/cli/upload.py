@@ -1,169 +1,133 @@
-"""A file's way into the storage account: its digest, and its blocks in parallel."""
+"""A file's way into the storage account: blocks in parallel, and an interrupted upload goes on where it ended.
 
-import hashlib
-import http
-import logging
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+Every block's id follows from the file's digest, the blocks' size and its number. So what an earlier upload of the same
+content left in the account is known again, and blocks of other content are never taken for it. Until the list of all
+blocks is committed, the blob is as it was before: there is no half of it.
+"""
 
-import requests
-from azure.core.exceptions import AzureError, HttpResponseError
-from azure.core.pipeline.transport import RequestsTransport
-from azure.storage.blob import BlobClient, ExponentialRetry
-from requests.adapters import HTTPAdapter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob import BlobBlock, BlobClient
+
+from packhorse.cli import output, parallel
+from packhorse.cli.blob import CONNECTIONS, open_blob
 from packhorse.cli.cluster import Cluster
-from packhorse.cli.errors import CliError, ConnectionLostError
+from packhorse.cli.content import Content
+from packhorse.cli.errors import CliError
 from packhorse.cli.grant import Grant
-from packhorse.cli.progress import Advance
+from packhorse.cli.output import say
+from packhorse.cli.progress import meter
 
-_READ = 1 << 20
-_BLOCK = 8 << 20  # bytes of a block; 50,000 of them are allowed, so 400 GB
-_CONNECTIONS = 4
-_AGAIN = "Run the same command again: it starts over, and nothing half is left."
+AGAIN = "Run the same command again: it goes on where it ended."
 
-
-def digest(file: Path, advance: Advance) -> str:
-    """SHA-256 of a file, in lower-case hexadecimal digits."""
-    result = hashlib.sha256()
-    done = 0
-    with file.open("rb", buffering=0) as stream:
-        while piece := stream.read(_READ):
-            result.update(piece)
-            done += len(piece)
-            advance(done)
-    return result.hexdigest()
+_BLOCK = 8 << 20
+_MIB = 1 << 20
+_BLOCKS = 50_000  # as many as a blob may have
+_ID = 54  # characters of a block's id; at most 64
+_SHORTEST_ID = 24  # with less, too little of the digest would be left in it
 
 
-def upload(cluster: Cluster, grant: Grant, file: Path, advance: Advance) -> None:
-    """Write the file as one blob. Until the last block is in, the blob is as it was: there is no half of it.
+class GrantEndedError(Exception):
+    """The leave to upload ends before the upload does; with another one it goes on."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the file.
+
+    Attributes:
+        id: Its name in the storage account.
+        offset: Where it begins in the file.
+        size: Its length in bytes.
+    """
+
+    id: str
+    offset: int
+    size: int
+
+
+def divide(size: int, sha256: str, id_length: int = _ID) -> list[Block]:
+    """A file's blocks: so large that their number suffices, and the same for the same content."""
+    length = max(_BLOCK, -(-size // (_BLOCKS * _MIB)) * _MIB)
+    begin = sha256[: id_length - 11]
+    return [
+        Block(f"{begin}-{length // _MIB:04d}-{number:05d}", offset, min(length, size - offset))
+        for number, offset in enumerate(range(0, size, length))
+    ]
+
+
+def upload(cluster: Cluster, grant: Grant, content: Content, *, afresh: bool = False) -> None:
+    """Write a ZIP file as one blob.
+
+    Args:
+        cluster: Where the API server is.
+        grant: Leave to write the blob.
+        content: The file and its digest.
+        afresh: Send all of it, also what seems to be there.
 
     Raises:
-        CliError: The storage account refuses, or cannot be reached even after some tries.
+        GrantEndedError: The leave is about to end; what was sent so far is kept.
+        CliError: The storage account refuses, or cannot be reached even after some tries, or the file was changed.
     """
-    logging.getLogger("azure").setLevel(logging.ERROR)
-    if grant.proxy_path is None:
-        _write(grant.url, file, advance, {})
-        return
-    parts = urlsplit(grant.url)
-    address = f"{cluster.configuration.host}{grant.proxy_path}{parts.path}?{parts.query}"
-    with _api_server_session(cluster) as session:
-        verify, certificate = _certificates(cluster)
-        _check_way(session, address, verify, certificate)
-        transport = RequestsTransport(
-            session=session, session_owner=False, connection_verify=verify, connection_cert=certificate
-        )
-        _write(address, file, advance, {"transport": transport})
+    size = content.size
+    with open_blob(cluster, grant, "upload", AGAIN) as client:
+        there, id_length = _look(client)
+        blocks = divide(size, content.sha256, id_length)
+        missing = [block for block in blocks if afresh or there.get(block.id) != block.size]
+        done = size - sum(block.size for block in missing)
+        if done:
+            say(f"Going on with an earlier upload: {output.size(done)} of {output.size(size)} are there already.")
+        if missing:
+            _send(client, grant, content, missing, done)
+        content.check_unchanged()
+        client.commit_block_list([BlobBlock(block.id) for block in blocks])
 
 
-def _write(address: str, file: Path, advance: Advance, options: dict[str, Any]) -> None:
-    # Not BlobClient.from_blob_url: it takes a path apart by what the host's name looks like.
-    parts = urlsplit(address)
-    base, container, blob = parts.path.rsplit("/", 2)
-    client = BlobClient(
-        f"{parts.scheme}://{parts.netloc}{base}?{parts.query}",
-        container_name=unquote(container),
-        blob_name=unquote(blob),
-        max_block_size=_BLOCK,
-        max_single_put_size=_BLOCK,
-        retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=5, random_jitter_range=1),
-        **options,
-    )
+def _look(client: BlobClient) -> tuple[dict[str, int], int]:
+    """The blocks that are there, with their sizes by id, and the length that ids have to have.
 
-    def write_blocks() -> None:
-        with file.open("rb") as stream:
-            client.upload_blob(
-                stream,
-                length=file.stat().st_size,
-                overwrite=True,
-                max_concurrency=_CONNECTIONS,
-                progress_hook=lambda done, _: advance(done),
-            )
-
-    try:
-        with client:
-            try:
-                write_blocks()
-            except HttpResponseError as error:
-                if _code(error) != "InvalidBlobOrBlock":
-                    raise
-                # Another tool began an upload and left blocks whose ids are of another length: what a list of blocks
-                # leaves out, such as an empty one, is cleared away.
-                client.commit_block_list([])
-                write_blocks()
-    except HttpResponseError as error:
-        raise _refusal(error, parts.netloc) from error
-    except AzureError as error:
-        raise ConnectionLostError(
-            f"The upload to {parts.netloc} broke off: {str(error).replace(parts.query, '...')}", _AGAIN
-        ) from error
-
-
-def _api_server_session(cluster: Cluster) -> requests.Session:
-    """Connections to the API server, with the kubeconfig's own credentials."""
-    configuration = cluster.configuration
-
-    class Adapter(HTTPAdapter):
-        """Expects the API server's certificate to have the name that the kubeconfig says."""
-
-        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            if configuration.tls_server_name:
-                kwargs["server_hostname"] = configuration.tls_server_name
-                kwargs["assert_hostname"] = configuration.tls_server_name
-            super().init_poolmanager(*args, **kwargs)
-
-    def authorize(request: Any) -> Any:
-        if authorization := cluster.authorization():
-            request.headers["Authorization"] = authorization
-        return request
-
-    session = requests.Session()
-    session.trust_env = False  # a .netrc or REQUESTS_CA_BUNDLE is not about this server; the proxy comes from our side
-    session.auth = authorize
-    session.mount("https://", Adapter(pool_maxsize=_CONNECTIONS))
-    if configuration.proxy:
-        session.proxies = {"http": configuration.proxy, "https": configuration.proxy}
-    return session
-
-
-def _certificates(cluster: Cluster) -> tuple[str | bool, tuple[str, str] | None]:
-    """What the API server's certificate is checked with, and the client's own certificate and key."""
-    configuration = cluster.configuration
-    verify = (configuration.ssl_ca_cert or True) if configuration.verify_ssl else False
-    certificate = (configuration.cert_file, configuration.key_file) if configuration.cert_file else None
-    return verify, certificate
-
-
-def _check_way(
-    session: requests.Session, address: str, verify: str | bool, certificate: tuple[str, str] | None
-) -> None:
-    """Ask whether the API server lets us through at all, with a request that no storage account takes.
-
-    It would cut off a long upload that it refuses, and the reason would be lost. (A blob's type is missing in it.)
+    The ids of all blocks of a blob have to be equally long, so blocks that another tool left decide.
     """
-    host = urlsplit(address).netloc
     try:
-        answer = session.put(address, verify=verify, cert=certificate, timeout=30)
-    except requests.RequestException as error:
-        raise ConnectionLostError(f"The cluster at {host} cannot be reached for the upload.", _AGAIN) from error
-    try:
-        said = answer.json()
-    except ValueError:
-        return  # XML, so it is the storage account that speaks
-    if isinstance(said, dict) and said.get("kind") == "Status":
-        if answer.status_code == http.HTTPStatus.FORBIDDEN:
-            raise CliError(
-                f"{host} does not let you reach the storage inside the cluster: {said.get('message')}",
-                "Ask the cluster's administrator for the role packhorse-uploader in Packhorse's namespace.",
-            )
-        raise CliError(f"The storage inside the cluster cannot be reached: {said.get('message')}", _AGAIN)
+        committed, uncommitted = client.get_block_list("all")
+    except ResourceNotFoundError:
+        return {}, _ID
+    length = _ID
+    if uncommitted:
+        length = len(uncommitted[0].id)
+        if not _SHORTEST_ID <= length <= 64:
+            if client.exists():
+                raise CliError(
+                    "Another tool began to upload this package and left blocks that stand in the way.",
+                    "End that upload by that tool and run packhorse package activate, or delete the package first.",
+                )
+            client.commit_block_list([])  # it clears away what it does not name; nothing but that is there
+            return {}, _ID
+    return {**_sizes(committed), **_sizes(uncommitted)}, length
 
 
-def _refusal(error: HttpResponseError, host: str) -> CliError:
-    return CliError(f"{host} refuses the upload: {_code(error) or error.reason} (HTTP {error.status_code}).", _AGAIN)
+def _sizes(blocks: Iterable[BlobBlock]) -> dict[str, int]:
+    return {block.id: block.size for block in blocks}
 
 
-def _code(error: Any) -> str | None:
-    """The storage account's own word for an error."""
-    return None if error.response is None else error.response.headers.get("x-ms-error-code")
+def _send(client: BlobClient, grant: Grant, content: Content, missing: list[Block], done: int) -> None:
+    def send(block: Block) -> None:
+        if grant.ending:
+            raise GrantEndedError
+        with content.path.open("rb", buffering=0) as source:  # for each anew: a thread may outlive this transfer
+            source.seek(block.offset)
+            data = source.read(block.size)
+        if len(data) != block.size:
+            content.check_unchanged()
+        client.stage_block(block.id, data, length=len(data), validate_content="md5")
+
+    with meter(f"Uploading {content.path.name}", content.size, "bytes", begun=done) as advance:
+
+        def count(block: Block) -> None:
+            nonlocal done
+            done += block.size
+            advance(done)
+
+        parallel.run(missing, send, count, CONNECTIONS)

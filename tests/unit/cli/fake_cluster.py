@@ -1,7 +1,7 @@
 """An API server for the command line to talk to: enough of one, on loopback, in a thread.
 
 It keeps objects, lists them in pages, watches, applies and merges; runs what is executed in node ``render-0`` for real,
-below a folder of this machine; and passes uploads on to a storage account that it plays itself. What the operator would
+below a folder of this machine; and passes blobs on to a storage account of its own. What the operator would
 do, tests say by ``react``.
 """
 
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import WSCloseCode, web
+
+from tests.unit.cli.fake_storage import FakeStorage
 
 Json = dict[str, Any]
 Key = tuple[str, str]
@@ -51,8 +53,7 @@ class FakeCluster:
     Attributes:
         folder: What stands for the nodes' ``/mnt/batch/tasks``.
         requests: Method and path of everything that was asked.
-        blobs: What was uploaded, by path.
-        blocks: Parts of uploads, by path and id.
+        storage: The storage account inside the cluster.
         refusals: What to answer instead, by method and plural name.
         page: How many objects a list gives at once.
         token: What the Authorization header has to say; None asks for nothing.
@@ -60,14 +61,13 @@ class FakeCluster:
         node_runs: Whether the container of the node is up.
         cut_after: Bytes after which the next executions lose their connection, one entry each.
         on_watch: What to do once when a watch begins, one entry each time.
-        on_block: What to do once when a part of a file arrives.
         executed: How many commands were begun on nodes.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.requests: list[tuple[str, str]] = []
-        self.blobs: dict[str, bytes] = {}
+        self.storage = FakeStorage()
         self.refusals: dict[Key, tuple[int, Json | str]] = {}
         self.page = 500
         self.token: str | None = None
@@ -75,14 +75,12 @@ class FakeCluster:
         self.node_runs = True
         self.cut_after: list[int] = []
         self.on_watch: list[Callable[[FakeCluster], None]] = []
-        self.on_block: list[Callable[[], None]] = []
         self.executed = Counter()
         self._reactions: list[Reaction] = []
         self._objects: dict[Key, Json] = {}
         self._events: list[tuple[int, str, str, Json]] = []
         self._version = 0
         self._oldest = 0
-        self.blocks: dict[tuple[str, str], bytes] = {}
         self._lock = threading.RLock()
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Event()
@@ -170,6 +168,10 @@ class FakeCluster:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._serve())
+        left = asyncio.all_tasks(self._loop)  # watches that nobody listens to any more
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.close()
 
     async def _serve(self) -> None:
@@ -239,9 +241,28 @@ class FakeCluster:
             with self._lock:
                 kind = "MODIFIED" if item else "ADDED"
                 item = item or {"metadata": {"namespace": "default", "generation": 1}}
-                _merge(item, body)
+                changed = copy.deepcopy(item)
+                _merge(changed, body)
+                if "dryRun" in request.query:
+                    return _json(changed)
+                item = changed
                 return self._written(plural, self._store(kind, plural, item))
+        if request.method == "DELETE" and item is not None:
+            return await self._delete(request, plural, item)
         return _json(item) if item else _missing(plural, name)
+
+    async def _delete(self, request: web.Request, plural: str, item: Json) -> web.Response:
+        """At once, or marked where a finalizer holds it: then a reaction has to take it away."""
+        body = await request.read()
+        wanted = json.loads(body)["preconditions"]["resourceVersion"] if body else None
+        if wanted not in {None, item["metadata"]["resourceVersion"]}:
+            return _refused(409, "Conflict", "the object has been modified")
+        with self._lock:
+            if item["metadata"].get("finalizers"):
+                item["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+                return self._written(plural, self._store("MODIFIED", plural, item))
+            self.remove(plural, item["metadata"]["name"])
+            return _json({"kind": "Status", "status": "Success"})
 
     async def _watch(self, request: web.Request, plural: str) -> web.StreamResponse:
         version = int(request.query["resourceVersion"])
@@ -317,29 +338,10 @@ class FakeCluster:
 
     # --- the storage account --------------------------------------------------------------------------------------
 
-    async def _storage(self, request: web.Request) -> web.Response:
+    async def _storage(self, request: web.Request) -> web.StreamResponse:
         if not self.proxy_allowed:
             return _refused(http.HTTPStatus.FORBIDDEN, "Forbidden", 'services "packhorse-azurite" is forbidden')
-        blob = request.path.removeprefix(PROXY)
-        if "comp" not in request.query and "x-ms-blob-type" not in request.headers:
-            return web.Response(status=400, headers={"x-ms-error-code": "MissingRequiredHeader"}, text="<Error/>")
-        if request.query.get("sig") != "good":
-            return web.Response(status=403, headers={"x-ms-error-code": "AuthenticationFailed"})
-        body = await request.read()
-        while self.on_block:
-            self.on_block.pop(0)()
-        if request.query.get("comp") == "block":
-            if any(name == blob and len(other) != len(request.query["blockid"]) for name, other in self.blocks):
-                return web.Response(status=400, headers={"x-ms-error-code": "InvalidBlobOrBlock"})
-            self.blocks[blob, request.query["blockid"]] = body
-        elif request.query.get("comp") == "blocklist":
-            ids = [part.split("<")[0] for part in body.decode().split("<Latest>")[1:]]
-            self.blobs[blob] = b"".join(self.blocks[blob, block] for block in ids)
-            self.blocks = {key: block for key, block in self.blocks.items() if key[0] != blob}
-        else:
-            self.blobs[blob] = body
-        headers = {"ETag": '"1"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "x-ms-request-id": "1"}
-        return web.Response(status=201, headers=headers)
+        return await self.storage.answer(request, request.path.removeprefix(PROXY))
 
 
 async def _all(tasks: list[asyncio.Task[None]]) -> None:
@@ -390,7 +392,7 @@ def _missing(plural: str, name: str) -> web.Response:
     return _json({"kind": "Status", "reason": "NotFound", "message": message, "details": details, "code": 404}, 404)
 
 
-def secret(url: str, proxy_path: str | None = None) -> Json:
-    """The data of a Secret that gives leave to upload."""
-    data = {"url": url} | ({"proxyPath": proxy_path} if proxy_path else {})
+def secret(url: str, proxy_path: str | None = None, **more: str) -> Json:
+    """The data of a Secret that gives leave to a blob."""
+    data = {"url": url, **more} | ({"proxyPath": proxy_path} if proxy_path else {})
     return {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}

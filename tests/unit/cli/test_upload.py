@@ -1,20 +1,19 @@
+import base64
 import hashlib
 import json
 import os
 import signal
 import zipfile
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.unit.cli.conftest import Run
-from tests.unit.cli.fake_cluster import PROXY, FakeCluster, secret
+from tests.unit.cli.fake_cluster import FakeCluster
+from tests.unit.cli.fake_operator import UPLOAD, Operator, add_package, blob_path, condition, get, leave
 
-UPLOAD = "packhorse.dev/upload"
-BLOB = "/packhorse/packages/default/ffmpeg.7.0.2.zip"
+BLOB = blob_path()
 CONFLICT = {
     "kind": "Status",
     "reason": "Conflict",
@@ -34,69 +33,6 @@ def make_zip(path: Path, content: bytes) -> Path:
     return path
 
 
-def leave(hours: float = 4, signature: str = "good") -> dict[str, Any]:
-    until = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return secret(f"https://packhorse-azurite.packhorse-system.svc:10000{BLOB}?se={until}&sp=cw&sig={signature}", PROXY)
-
-
-def condition(kind: str, status: str, message: str = "") -> dict[str, Any]:
-    since = "2026-01-01T00:00:00Z"
-    return {
-        "type": kind,
-        "status": status,
-        "reason": "Said",
-        "message": message,
-        "lastTransitionTime": since,
-        "observedGeneration": 1,
-    }
-
-
-class Operator:
-    """Does with packages what the operator does: gives leave, creates the application, judges what was uploaded."""
-
-    def __init__(self, failure: str = "", data: dict[str, Any] | None = None) -> None:
-        self.failure = failure
-        self.data = data or leave()
-
-    def __call__(self, cluster: FakeCluster, plural: str, item: dict[str, Any]) -> None:
-        if plural != "applicationpackages":
-            return
-        name, spec = item["metadata"]["name"], item["spec"]
-        annotation = item["metadata"].get("annotations", {}).get(UPLOAD)
-        if cluster.find("applications", "ffmpeg") is None:
-            cluster.put("applications", "ffmpeg", spec={"id": spec["applicationId"]})
-        if annotation == "requested":
-            cluster.put("secrets", f"{name}.upload", data=self.data)
-        elif annotation:
-            datetime.fromisoformat(annotation)
-            verifying = [condition("Ready", "False", "the blob is being read and verified")]
-            cluster.update(plural, name, status={"state": "Pending", "conditions": verifying})
-            if self.failure:
-                refused = [condition("Ready", "False", self.failure)]
-                cluster.update(plural, name, status={"state": "Failed", "conditions": refused})
-            else:
-                digest = hashlib.sha256(cluster.blobs[BLOB]).hexdigest()
-                cluster.update(plural, name, status={"state": "Active", "sha256": digest, "conditions": []})
-                cluster.remove("secrets", f"{name}.upload")
-                cluster.update(plural, name, metadata={"annotations": {UPLOAD: None}})
-
-
-def package(cluster: FakeCluster) -> dict[str, Any]:
-    found = cluster.find("applicationpackages", "ffmpeg.7.0.2")
-    assert found is not None
-    return found
-
-
-def add_package(cluster: FakeCluster, sha256: str, state: str, annotation: str | None = None) -> None:
-    cluster.put(
-        "applicationpackages",
-        "ffmpeg.7.0.2",
-        metadata={"annotations": {UPLOAD: annotation} if annotation else {}},
-        spec={"applicationId": "ffmpeg", "version": "7.0.2", "sha256": sha256},
-        status={"state": state, "sha256": sha256, "conditions": [condition("Ready", "False", "an old complaint")]},
-    )
-
-
 def test_package_is_uploaded_and_active(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
     cluster.react(Operator())
     cluster.token = "mine"
@@ -104,8 +40,8 @@ def test_package_is_uploaded_and_active(cluster: FakeCluster, packhorse: Run, fi
     result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(file))
 
     assert result.exit_code == 0, result.output
-    assert cluster.blobs == {BLOB: file.read_bytes()}
-    assert package(cluster)["spec"] == {
+    assert cluster.storage.blobs == {BLOB: file.read_bytes()}
+    assert get(cluster)["spec"] == {
         "applicationId": "ffmpeg",
         "version": "7.0.2",
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
@@ -121,18 +57,41 @@ def test_large_package_goes_in_blocks(cluster: FakeCluster, packhorse: Run, tmp_
 
     assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file)).exit_code == 0
 
-    assert cluster.blobs == {BLOB: file.read_bytes()}
-    assert cluster.requests.count(("PUT", PROXY + BLOB)) == 1 + 3 + 1  # the question, the blocks, their list
+    assert cluster.storage.blobs == {BLOB: file.read_bytes()}
+    assert cluster.storage.count("block") == 3
+    assert cluster.storage.count("blocklist") == 2  # read once, written once
 
 
-def test_half_an_upload_by_another_tool_is_cleared_away(cluster: FakeCluster, packhorse: Run, tmp_path: Path) -> None:
+def test_blocks_of_another_tool_are_left_out(cluster: FakeCluster, packhorse: Run, tmp_path: Path) -> None:
     file = make_zip(tmp_path / "large.zip", os.urandom(20_000_000))
-    cluster.blocks[BLOB, "short"] = b"half"
+    foreign = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+    cluster.storage.blocks[BLOB] = {foreign: b"half"}
     cluster.react(Operator())
 
     assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file)).exit_code == 0
 
-    assert cluster.blobs == {BLOB: file.read_bytes()}
+    assert cluster.storage.blobs == {BLOB: file.read_bytes()}
+
+
+def test_blocks_with_short_names_are_cleared_away(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
+    cluster.storage.blocks[BLOB] = {base64.b64encode(b"1").decode(): b"half"}
+    cluster.react(Operator())
+
+    assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file)).exit_code == 0
+
+    assert cluster.storage.blobs == {BLOB: file.read_bytes()}
+
+
+def test_blocks_in_the_way_of_a_blob_that_is_there(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
+    cluster.storage.put(BLOB, b"what is there")
+    cluster.storage.blocks[BLOB] = {base64.b64encode(b"1").decode(): b"half"}
+    cluster.react(Operator())
+
+    result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(file))
+
+    assert result.exit_code == 1
+    assert "Another tool began to upload" in result.stderr
+    assert cluster.storage.blobs == {BLOB: b"what is there"}
 
 
 def test_set_default_comes_after_activation(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
@@ -177,8 +136,8 @@ def test_reason_of_a_failed_activation_is_told(cluster: FakeCluster, packhorse: 
 
 
 def test_failure_of_an_earlier_upload_is_not_this_ones(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
-    add_package(cluster, "ab" * 32, "Failed", annotation="2026-01-01T00:00:00Z")
-    cluster.on_watch.append(lambda fake: Operator()(fake, "applicationpackages", package(fake)))
+    add_package(cluster, state="Failed", annotations={UPLOAD: "2026-01-01T00:00:00Z"}, message="an old complaint")
+    cluster.on_watch.append(lambda fake: Operator()(fake, "applicationpackages", get(fake)))
     cluster.put("secrets", "ffmpeg.7.0.2.upload", data=leave())
 
     result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(file))
@@ -190,7 +149,7 @@ def test_failure_of_an_earlier_upload_is_not_this_ones(cluster: FakeCluster, pac
 def test_interrupted_upload_is_asked_for_again(
     annotation: str, cluster: FakeCluster, packhorse: Run, file: Path
 ) -> None:
-    add_package(cluster, "ab" * 32, "Pending", annotation)
+    add_package(cluster, state="Pending", annotations={UPLOAD: annotation}, spec={})
     cluster.put("secrets", "ffmpeg.7.0.2.upload", data=leave(hours=0.1, signature="old"))
     cluster.react(Operator())
     asked: list[str | None] = []
@@ -198,20 +157,20 @@ def test_interrupted_upload_is_asked_for_again(
 
     assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file)).exit_code == 0
     assert asked[:2] == [None, "requested"]
-    assert cluster.blobs == {BLOB: file.read_bytes()}
+    assert cluster.storage.blobs == {BLOB: file.read_bytes()}
 
 
 def test_interruption_says_how_to_go_on(cluster: FakeCluster, packhorse: Run, tmp_path: Path) -> None:
     file = make_zip(tmp_path / "large.zip", os.urandom(20_000_000))
     cluster.react(Operator())
-    cluster.on_block.append(lambda: os.kill(os.getpid(), signal.SIGINT))
+    cluster.storage.on_block.append(lambda: os.kill(os.getpid(), signal.SIGINT))
 
     result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(file))
 
     assert result.exit_code == 130
     assert "Interrupted: the upload of ffmpeg.7.0.2 is not complete" in result.stderr
     assert "Run the same command again" in result.stderr
-    assert package(cluster)["metadata"]["annotations"][UPLOAD] == "requested"
+    assert get(cluster)["metadata"]["annotations"][UPLOAD] == "requested"
     assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file)).exit_code == 0
 
 

@@ -1,9 +1,8 @@
 """``packhorse pool``."""
 
-from typing import Annotated
-
 import typer
 
+from packhorse.cli.commands.arguments import PoolArgument
 from packhorse.cli.options import (
     ContextOption,
     KubeconfigOption,
@@ -11,6 +10,7 @@ from packhorse.cli.options import (
     OutputOption,
     target,
 )
+from packhorse.cli.program import examples
 
 app = typer.Typer(no_args_is_help=True, help="Pools and their nodes.", rich_markup_mode=None)
 
@@ -20,10 +20,10 @@ def group() -> None:
     """Keep ``show`` a command of its own, though there is but one."""
 
 
-@app.command("show")
+@app.command("show", epilog=examples("pool show render"))
 def show_pool(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the pool.")],
+    name: PoolArgument,
     form: OutputOption = None,
     namespace: NamespaceOption = None,
     context: ContextOption = None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from packhorse.cli.commands.arguments import TaskArgument
 from packhorse.cli.options import (
     ContextOption,
     KubeconfigOption,
@@ -13,11 +14,18 @@ from packhorse.cli.options import (
     TimeoutOption,
     target,
 )
+from packhorse.cli.program import examples
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.", rich_markup_mode=None)
 
 
-@app.command("submit")
+@app.command(
+    "submit",
+    epilog=examples(
+        "task submit -p render -- 'echo $AZ_BATCH_NODE_ID'",
+        "task submit -p render --package ffmpeg#7.0.2 --wait -- '$AZ_BATCH_APP_PACKAGE_ffmpeg/bin/ffmpeg' -version",
+    ),
+)
 def submit_task(
     ctx: typer.Context,
     command: Annotated[
@@ -59,7 +67,7 @@ def submit_task(
     )
 
 
-@app.command("wait")
+@app.command("wait", epilog=examples("task wait frame-001", "task wait --job nightly --timeout 1h"))
 def wait_for_tasks(
     ctx: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of tasks.")] = None,
@@ -79,10 +87,10 @@ def wait_for_tasks(
     waiting.wait(target(ctx, namespace, context, kubeconfig), choice, timeout)
 
 
-@app.command("logs")
+@app.command("logs", epilog=examples("task logs -f frame-001"))
 def show_logs(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the task.")],
+    name: TaskArgument,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the task is completed.")] = False,
     stderr: Annotated[
         bool, typer.Option("--stderr", help="Its standard error in place of its standard output.")
@@ -98,7 +106,7 @@ def show_logs(
     show(target(ctx, namespace, context, kubeconfig), name, "stderr" if stderr else "stdout")
 
 
-@app.command("cp")
+@app.command("cp", epilog=examples("task cp frame-007:frame.png ."))
 def copy_file(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="NAME:PATH", help="A task, and a file below its directory wd.")],

@@ -1,0 +1,54 @@
+"""Arguments that name things of the cluster, and can be completed from there."""
+
+from typing import Annotated
+
+import typer
+
+from packhorse.cli.options import Target
+
+
+def _names(context: typer.Context, plural: str) -> list[str]:
+    from packhorse.cli import completion
+
+    return completion.values(_target(context), plural, application=context.params.get("application"))
+
+
+def _target(context: typer.Context) -> Target:
+    """The options that are there already: a command line that is being written has not been run through."""
+    given: dict[str, str] = {}
+    current: typer.Context | None = context
+    while current is not None:
+        for name in ("namespace", "context", "kubeconfig"):
+            if current.params.get(name):
+                given.setdefault(name, current.params[name])
+        current = current.parent  # type: ignore[assignment]
+    return Target(**given)
+
+
+def _applications(context: typer.Context, incomplete: str) -> list[str]:
+    return [name for name in _names(context, "applications") if name.startswith(incomplete)]
+
+
+def _versions(context: typer.Context, incomplete: str) -> list[str]:
+    return [name for name in _names(context, "versions") if name.startswith(incomplete)]
+
+
+def _pools(context: typer.Context, incomplete: str) -> list[str]:
+    return [name for name in _names(context, "pools") if name.startswith(incomplete)]
+
+
+def _tasks(context: typer.Context, incomplete: str) -> list[str]:
+    return [name for name in _names(context, "tasks") if name.startswith(incomplete)]
+
+
+ApplicationArgument = Annotated[
+    str, typer.Argument(metavar="APP", help="Id of the application, such as ffmpeg.", autocompletion=_applications)
+]
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="Version of the package, such as 7.0.2.", autocompletion=_versions)
+]
+VersionsArgument = Annotated[
+    list[str], typer.Argument(metavar="VERSION", help="Versions of the packages.", autocompletion=_versions)
+]
+PoolArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pool.", autocompletion=_pools)]
+TaskArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the task.", autocompletion=_tasks)]
