@@ -35,8 +35,10 @@ from packhorse.storage.errors import (
     STORAGE_ERROR,
     NotLinkedError,
     UnavailableError,
+    denied,
     error_code,
     explained,
+    no_storage,
     not_linked,
     unavailable,
 )
@@ -118,6 +120,7 @@ class Account:
                 connection_data_block_size=1 << 18,
             ),
             retry_total=0,  # who asks decides when it is worth asking again
+            permit_redirects=False,  # an account sends nobody elsewhere
         )
         now = clock or _now
         self._signer: Signer = (
@@ -237,7 +240,7 @@ class Account:
             information = _again_if_broken(self._service.get_account_information)
         except HttpResponseError as error:
             # Who may use blobs need not have leave to see this. A wrong key shows with the next request.
-            if error.status_code not in {401, 403, 404}:
+            if not denied(error) and error.status_code != 404:
                 raise
             return
         if information.get("is_hns_enabled"):
@@ -257,7 +260,7 @@ class Account:
                 return
             raise
         except HttpResponseError as error:
-            if error.status_code not in {401, 403}:
+            if not denied(error):
                 raise
             raise UnavailableError(
                 CONTAINER_NOT_FOUND,
@@ -273,7 +276,7 @@ class Account:
             return self._missing(error)
         self._container_seen = True
         if not properties.etag or properties.size is None:
-            raise self._no_storage()
+            raise no_storage(self.url)
         return Blob(_raw(properties.etag), properties.size)
 
     def _missing(self, error: ResourceNotFoundError) -> Missing:
@@ -282,10 +285,6 @@ class Account:
             raise error
         self._container_seen = True
         return Missing()
-
-    def _no_storage(self) -> UnavailableError:
-        message = f"{self.url} does not answer as a storage account does; check its endpoint, and proxies on the way"
-        return UnavailableError(STORAGE_ERROR, message)
 
     def _list(self, folder: str, most: int | None) -> dict[str, Blob] | None:
         found: dict[str, Blob] = {}
@@ -352,9 +351,9 @@ class Account:
             except (ResourceModifiedError, ResourceNotFoundError):
                 raise _ChangedError from None
             except ValueError:  # an answer without the headers that every answer has
-                raise self._no_storage() from None
+                raise no_storage(self.url) from None
         if len(data) != length:
-            raise self._no_storage()
+            raise no_storage(self.url)
         return data
 
 

@@ -24,6 +24,7 @@ PUBLIC_CLOUD = "core.windows.net"
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _CUSTOM_ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # emulators take more names than Azure
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
+_ADDRESS = re.compile(r"[!-~]+")
 _SUFFIX = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
@@ -185,7 +186,7 @@ def _endpoint(text: str, where: str) -> str:
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port or an IPv6 address that is none
         valid = False
-    if not valid or re.search(r"[\s\\]", text):
+    if not valid or not _ADDRESS.fullmatch(text):
         raise NotLinkedError(f"{where} is no address; it looks like https://NAME.blob.core.windows.net")
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise NotLinkedError(f"{where} has a signature or other additions; give the bare address")
@@ -237,7 +238,7 @@ def _check_encrypted(endpoint: str, where: str) -> None:
 def _check_authority(pem: str, source: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, ValueError, TypeError):  # the last one where it is not even ASCII
         raise NotLinkedError(
             f"the key ca.crt of {source} holds no certificate; put the authority's certificate there as PEM"
         ) from None

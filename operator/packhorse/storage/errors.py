@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import AzureError, DeserializationError, HttpResponseError
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
@@ -99,8 +99,16 @@ def explained(url: str, *, keyed: bool) -> Iterator[None]:
     """
     try:
         yield
+    except DeserializationError:
+        raise no_storage(url) from None
     except (AzureError, RequestException, HTTPError, OSError) as error:
         raise _unavailable(error, url, keyed=keyed) from None
+
+
+def no_storage(url: str) -> UnavailableError:
+    """Somebody answers at an account's address, but not as an account does."""
+    message = f"{url} does not answer as a storage account does; check the account's endpoint, and proxies on the way"
+    return UnavailableError(STORAGE_ERROR, message)
 
 
 def error_code(error: BaseException) -> str:
@@ -108,6 +116,11 @@ def error_code(error: BaseException) -> str:
     code = getattr(error, "error_code", None) or ""
     code = str(getattr(code, "value", code))
     return code if re.fullmatch(r"[A-Za-z0-9]{1,64}", code) else ""
+
+
+def denied(error: HttpResponseError) -> bool:
+    """Whether the account refuses a credential, or what it may do."""
+    return error.status_code in {401, 403} or error_code(error) == "InvalidAuthenticationInfo"
 
 
 def retry_after(headers: Mapping[str, str], now: datetime.datetime) -> float:
@@ -145,12 +158,12 @@ def _bounded(seconds: float) -> float:
 
 
 def _unavailable(error: Exception, url: str, *, keyed: bool) -> UnavailableError:
-    status = getattr(error, "status_code", None) if isinstance(error, HttpResponseError) else None
-    if status is None:
+    if not isinstance(error, HttpResponseError) or error.status_code is None:
         return _unreachable(error, url)
+    status = error.status_code
     code = error_code(error)
     answered = f"the storage account {url} answered {status}{' ' if code else ''}{code}"
-    if status in {401, 403}:
+    if denied(error):
         advice = _REFUSALS.get(code, _WRONG_KEY if keyed else _WRONG_IDENTITY)
         return UnavailableError(ACCESS_DENIED, f"{answered}: {advice}")
     if code in _CONTAINER_TROUBLES:
@@ -162,7 +175,9 @@ def _unavailable(error: Exception, url: str, *, keyed: bool) -> UnavailableError
         return UnavailableError(THROTTLED, message, retry_after=pause)
     if status >= 500:
         return UnavailableError(STORAGE_ERROR, f"{answered}: it has troubles of its own; this is tried again")
-    if status == 404 or status < 400:
+    if status < 400:
+        return no_storage(url)
+    if status == 404:
         advice = "there is no storage account at this address; check the account's name and endpoint"
         return UnavailableError(STORAGE_ERROR, f"{answered}: {advice}")
     advice = _BLOB_TROUBLES.get(code, "it does not take this request")

@@ -34,8 +34,8 @@ class BlobReader:
     """Random access to a blob that is mostly read forwards. Close it after use.
 
     What is read forwards from the beginning is hashed as it comes, and fetched ahead. The last chunk is kept, since a
-    ZIP file is read from its end first: so a file whose directory lies in the last chunk is fetched exactly once, and
-    so is any of up to ``KEPT`` + 1 chunks; of others, the directory is fetched twice.
+    ZIP file is read from its end first: 64 KiB are searched for the end record, then comes the directory. Only what
+    they take beside the last chunk is fetched twice, and nothing of a blob of up to ``KEPT`` + 1 chunks.
 
     Args:
         fetch: Called in threads, ``AHEAD`` at a time.
