@@ -236,6 +236,8 @@ def _add_file(package: zipfile.ZipFile, folder: Path, item: _Item, advance: Adva
 def _opened(path: Path, item: _Item) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _changed(item.name) from None
     except OSError as error:
         raise _SourceError(f"{shown(item.name)}: {error.strerror}") from error
     with os.fdopen(descriptor, "rb", buffering=0) as file:

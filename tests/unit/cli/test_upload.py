@@ -1,14 +1,21 @@
 import base64
 import hashlib
+import io
 import json
 import os
 import signal
+import tempfile
+import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from packhorse.cli.grant import Grant
+from packhorse.cli.upload import divide
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_cluster import FakeCluster
 from tests.unit.cli.fake_operator import UPLOAD, Operator, add_package, blob_path, condition, get, leave
@@ -160,18 +167,274 @@ def test_interrupted_upload_is_asked_for_again(
     assert cluster.storage.blobs == {BLOB: file.read_bytes()}
 
 
-def test_interruption_says_how_to_go_on(cluster: FakeCluster, packhorse: Run, tmp_path: Path) -> None:
-    file = make_zip(tmp_path / "large.zip", os.urandom(20_000_000))
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    return make_zip(tmp_path / "large.zip", os.urandom(40_000_000))
+
+
+def test_interrupted_upload_goes_on(cluster: FakeCluster, packhorse: Run, large: Path) -> None:
     cluster.react(Operator())
-    cluster.storage.on_block.append(lambda: os.kill(os.getpid(), signal.SIGINT))
+    begun, answered = threading.Event(), threading.Event()
+
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        begun.set()
+
+    nothing: list[Callable[[], None]] = [lambda: None, lambda: None]
+    cluster.storage.on_block = [*nothing, interrupt, lambda: answered.wait(30) and None]
+
+    result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(large))
+    answered.set()
+
+    assert begun.is_set()
+    assert result.exit_code == 130
+    assert "Interrupted: the upload of ffmpeg.7.0.2 is not complete" in result.stderr
+    assert "Run the same command again: it goes on where it ended." in result.stderr
+    assert get(cluster)["metadata"]["annotations"][UPLOAD] == "requested"
+    assert cluster.storage.blobs == {}
+    assert cluster.storage.blocks[BLOB]
+
+    there = len(cluster.storage.blocks[BLOB])
+    cluster.storage.requests.clear()
+    result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(large))
+
+    assert result.exit_code == 0, result.output
+    assert "Going on with an earlier upload: " in result.stderr
+    assert cluster.storage.count("block") <= 5 - there
+    assert cluster.storage.blobs == {BLOB: large.read_bytes()}
+
+
+def test_blocks_of_other_content_are_not_taken(cluster: FakeCluster, packhorse: Run, large: Path, file: Path) -> None:
+    cluster.react(Operator())
+    blocks = divide(large.stat().st_size, hashlib.sha256(large.read_bytes()).hexdigest())
+    names = [base64.b64encode(block.id.encode()).decode() for block in blocks]
+    sizes = [block.size for block in blocks]
+    # What another file left, and of this file one block that is whole and one that is cut.
+    other = base64.b64encode(divide(8, "cd" * 32)[0].id.encode()).decode()
+    content = large.read_bytes()
+    cluster.storage.blocks[BLOB] = {
+        other: content[: sizes[0]],
+        names[1]: content[sizes[0] :][: sizes[1]],
+        names[2]: b"x",
+    }
+
+    result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(large))
+
+    assert result.exit_code == 0, result.output
+    assert "Going on with an earlier upload: 8.4 MB of 40.0 MB are there already." in result.stderr
+    assert cluster.storage.count("block") == len(blocks) - 1
+    assert cluster.storage.blobs == {BLOB: content}
+
+
+def test_failed_package_is_sent_again_as_a_whole(cluster: FakeCluster, packhorse: Run, large: Path) -> None:
+    cluster.react(Operator())
+    assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(large)).exit_code == 0
+    cluster.update("applicationpackages", "ffmpeg.7.0.2", status={"state": "Failed"})
+    cluster.storage.requests.clear()
+
+    assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(large)).exit_code == 0
+    assert cluster.storage.count("block") == 5
+
+
+def test_what_was_written_but_not_told_is_not_sent_again(cluster: FakeCluster, packhorse: Run, large: Path) -> None:
+    cluster.react(Operator())
+    assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(large)).exit_code == 0
+    add_package(cluster, state="Pending", annotations={UPLOAD: "requested"}, spec={})
+    cluster.storage.requests.clear()
+
+    assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(large)).exit_code == 0
+    assert cluster.storage.count("block") == 0
+
+
+@pytest.mark.parametrize("size", [1, 8 << 20, (8 << 20) + 1, 195 << 30, 4 << 40, 190 << 40])
+def test_blocks_suffice_for_every_size(size: int) -> None:
+    blocks = divide(size, "ab" * 32)
+
+    assert len(blocks) <= 50_000
+    assert sum(block.size for block in blocks) == size
+    assert [block.offset for block in blocks] == [number * blocks[0].size for number in range(len(blocks))]
+    assert len({block.id for block in blocks}) == len(blocks)
+    assert {len(block.id) for block in blocks} == {54}
+    assert all(block.id.startswith("ab" * 21) for block in blocks)
+
+
+def test_leave_that_ends_is_renewed(cluster: FakeCluster, packhorse: Run, large: Path) -> None:
+    asked: list[str] = []
+
+    def note(_: FakeCluster, plural: str, item: dict[str, Any]) -> None:
+        if plural == "applicationpackages":
+            asked.append(item["metadata"].get("annotations", {}).get(UPLOAD, ""))
+
+    cluster.react(note)
+    cluster.react(Operator())
+    ends = [False, True]  # after the first block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Grant, "ending", property(lambda _: ends.pop(0) if ends else False))
+        result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(large))
+
+    assert result.exit_code == 0, result.output
+    assert asked[:3] == ["requested", "", "requested"]
+    assert cluster.storage.blobs == {BLOB: large.read_bytes()}
+
+
+def test_busy_account_is_asked_again(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
+    cluster.react(Operator())
+    cluster.storage.throttle = 1
+
+    assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file)).exit_code == 0
+    assert cluster.storage.count("block") == 2
+
+
+def test_folder_is_packed_on_the_way(
+    cluster: FakeCluster, packhorse: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ffmpeg" / "bin").mkdir(parents=True)
+    (tmp_path / "ffmpeg" / "bin" / "ffmpeg").write_text("#!/bin/sh\n")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    cluster.react(Operator())
+
+    first = packhorse("package", "upload", "ffmpeg", "7.0.2", str(tmp_path / "ffmpeg"))
+    os.utime(tmp_path / "ffmpeg" / "bin" / "ffmpeg", (0, 0))
+    second = packhorse("package", "upload", "ffmpeg", "7.0.2", str(tmp_path / "ffmpeg"))
+
+    assert first.exit_code == 0, first.output
+    with zipfile.ZipFile(io.BytesIO(cluster.storage.blobs[BLOB])) as package:
+        assert package.namelist() == ["bin/", "bin/ffmpeg"]
+    assert "unchanged (this very content is active)" in second.stdout
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_damaged_data_are_found_before_anything_is_sent(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b"echo", b"ECHO"))
 
     result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(file))
 
-    assert result.exit_code == 130
-    assert "Interrupted: the upload of ffmpeg.7.0.2 is not complete" in result.stderr
-    assert "Run the same command again" in result.stderr
-    assert get(cluster)["metadata"]["annotations"][UPLOAD] == "requested"
+    assert result.exit_code == 1
+    assert "its checksum is not the promised one" in result.stderr
+    assert cluster.requests == []
+
+
+def test_other_content_takes_replace(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
+    add_package(cluster)
+    cluster.react(Operator())
+
+    refused = packhorse("package", "upload", "ffmpeg", "7.0.2", str(file))
+    wrote = {method for method, _ in cluster.requests} - {"GET"}
+    replaced = packhorse("package", "upload", "FFmpeg", "7.0.2", str(file), "--replace")
+
+    assert refused.exit_code == 1
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert f"it has sha256 {'ab' * 6}, ffmpeg.zip has {digest[:12]}" in refused.stderr
+    assert "--replace" in refused.stderr
+    assert wrote == set()
+    assert replaced.exit_code == 0, replaced.output
+    assert get(cluster)["spec"] == {"applicationId": "ffmpeg", "version": "7.0.2", "sha256": digest}
+
+
+def test_replaced_version_stays_what_it_is_until_the_content_is_there(
+    cluster: FakeCluster, packhorse: Run, large: Path
+) -> None:
+    add_package(cluster)
+    cluster.react(Operator())
+    seen: list[dict[str, Any]] = []
+    cluster.storage.on_block = [lambda: seen.append(get(cluster))]
+
+    assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(large), "--replace").exit_code == 0
+    assert seen[0]["spec"]["sha256"] == "ab" * 32
+    assert seen[0]["status"]["state"] == "Active"
+
+
+def test_locked_package_is_refused_before_anything_is_sent(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
+    add_package(cluster, application={"allowUpdates": False})
+
+    result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(file), "--replace")
+
+    assert result.exit_code == 1
+    assert "ffmpeg.7.0.2 cannot be updated: application ffmpeg has allowUpdates: false" in result.stderr
+    assert {method for method, _ in cluster.requests} == {"GET"}
+
+
+def test_name_that_another_version_has(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
+    add_package(cluster, "ffmpeg.7-0")
+
+    result = packhorse("package", "upload", "ffmpeg", "7_0", str(file))
+
+    assert result.exit_code == 1
+    assert "The name ffmpeg.7-0 is taken by version 7-0 of application ffmpeg" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"packageSize": 100}, "This installation's quota packageSize allows 100 B (100 bytes)"),
+        ({"file_size": 10}, "cannot be a package of this installation. Entry 'bin/ffmpeg' is 21 bytes long unpacked"),
+        ({"pathLength": 5, "newLimit": 1}, "has a path of 10 bytes, the limit is 5"),
+    ],
+)
+def test_nothing_remains_of_what_this_installation_refuses(
+    limits: dict[str, int], message: str, cluster: FakeCluster, packhorse: Run, file: Path
+) -> None:
+    cluster.react(Operator(limits=limits))
+
+    result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(file))
+
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert cluster.find("applicationpackages", "ffmpeg.7.0.2") is None
+    assert cluster.find("applications", "ffmpeg") is None
+    assert cluster.storage.count("block") == 0
+
+
+def test_refused_file_leaves_what_was_there_before(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
+    before = add_package(cluster)
+    cluster.react(Operator(limits={"packageSize": 100}))
+
+    assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file), "--replace").exit_code == 1
+    after = get(cluster)
+    assert after["spec"] == before["spec"]
+    assert after["status"] == before["status"]
+    assert after["metadata"]["annotations"] == {}
+
+
+def test_limits_that_allow_it_and_no_limit(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
+    cluster.react(Operator(limits={"packageSize": 0, "file_size": 1 << 20}))
+
     assert packhorse("package", "upload", "ffmpeg", "7.0.2", str(file)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "shown", "hint"),
+    [
+        (
+            'applicationpackages.packhorse.dev "ffmpeg.7.0.2" is forbidden: ValidatingAdmissionPolicy'
+            " 'packhorse-package-quota' with binding 'packhorse-package-quota' denied request: application ffmpeg has"
+            " 40 packages, and the quota packagesPerApplication is 40",
+            "error: application ffmpeg has 40 packages, and the quota packagesPerApplication is 40",
+            "",
+        ),
+        (
+            'applicationpackages.packhorse.dev "ffmpeg.7.0.2" is forbidden: exceeded quota: packhorse, requested:'
+            " count/applicationpackages.packhorse.dev=1, used: count/applicationpackages.packhorse.dev=8k, limited:"
+            " count/applicationpackages.packhorse.dev=8k",
+            "error: This namespace's ResourceQuota packhorse is used up",
+            "kubectl edit resourcequota packhorse",
+        ),
+    ],
+)
+def test_policies_speak_for_themselves(
+    said: str, shown: str, hint: str, cluster: FakeCluster, packhorse: Run, file: Path
+) -> None:
+    status = {"kind": "Status", "reason": "Forbidden", "message": said}
+    cluster.refusals["PATCH", "applicationpackages"] = (403, status)
+
+    result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(file))
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(shown)
+    assert hint in result.stderr
+    assert "Ask the cluster's administrator for this right" not in result.stderr
 
 
 def test_no_linked_storage_is_told_at_once(cluster: FakeCluster, packhorse: Run, file: Path) -> None:
