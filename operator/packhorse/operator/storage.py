@@ -5,30 +5,20 @@ one that is well two requests: packages are looked up in one listing of their na
 """
 
 import asyncio
-import base64
-import binascii
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from packhorse.archive import Limits
-from packhorse.cluster.client import SECRET, ApiError, ApiUnavailableError, Client
+from packhorse.cluster.client import Client
 from packhorse.domain.packages import Blob, Content, Missing, NotLinked, Refused, Unavailable
+from packhorse.operator.links import Links, Listing, Opened, now
 from packhorse.operator.settings import Settings
 from packhorse.storage.account import Account
-from packhorse.storage.breaker import Breaker, Ticket
-from packhorse.storage.credentials import (
-    HOW_TO_LINK,
-    KEYS,
-    AccountConfiguration,
-    IdentityRule,
-    identity_configuration,
-    secret_configuration,
-)
+from packhorse.storage.breaker import Ticket
+from packhorse.storage.credentials import AccountConfiguration
 from packhorse.storage.errors import (
     ACCESS_DENIED,
     CONTAINER_NOT_FOUND,
@@ -38,61 +28,21 @@ from packhorse.storage.errors import (
     not_linked,
     unavailable,
 )
-from packhorse.storage.flights import SharedQuestions, started
+from packhorse.storage.flights import started
 from packhorse.storage.signing import DOWNLOAD_LIFETIME, READ_LIFETIME
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-NAMESPACE_SECRET = "packhorse-storage"  # noqa: S105 (a name)
-REFRESH = 30.0
-"""Seconds until a Secret is read again."""
 THREADS = 16
 LONGEST_LISTING = 50_000
 """Blobs in one folder beyond which each is asked for by itself, since a listing would take too much memory."""
 KEEP_LISTING = 600.0
 """Seconds after which a listing is dropped, and a folder that was too long to list is tried again."""
-KEEP_LINK = 900.0
-"""Seconds after which a namespace that nobody asks about is forgotten."""
 
 _NOBODY_GAINS = frozenset({ACCESS_DENIED, CONTAINER_NOT_FOUND, HIERARCHICAL_NAMESPACE})
 """Troubles in which a URL would be of no use to a node either."""
-
-
-@dataclass
-class _Listing:
-    """One listing of a namespace's folder, done or under way; its result is None if the folder is too long."""
-
-    asked_at: float
-    task: asyncio.Task[dict[str, Blob] | None]
-
-
-@dataclass(eq=False)
-class _Opened:
-    """An account with all that is shared by those who are linked to it."""
-
-    account: Account
-    breaker: Breaker
-    questions: SharedQuestions[str, Blob | Missing] = field(default_factory=SharedQuestions)
-    listings: dict[str, _Listing] = field(default_factory=dict)
-
-
-@dataclass
-class _Link:
-    """What is known of one Secret.
-
-    Attributes:
-        linked: What it links; an error if it is of no use; None where there is no Secret.
-        read_at: When it was read; minus infinity if it never was.
-        used_at: When somebody last asked about it.
-    """
-
-    linked: AccountConfiguration | NotLinkedError | None = None
-    opened: _Opened | None = None
-    read_at: float = float("-inf")
-    used_at: float = 0.0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class LinkedStorage:
@@ -118,16 +68,11 @@ class LinkedStorage:
         open_account: Callable[[AccountConfiguration], Account] = Account,
         run: "Callable[[Callable[[], Any]], Any] | None" = None,
     ) -> None:
-        self._client = client
-        self._settings = settings
-        self._authority = authority if settings.embedded_storage else ""
-        self._open_account = open_account
         self._threads = ThreadPoolExecutor(THREADS, "storage")
         self._run = run or self._in_thread
-        self._links: dict[str | None, _Link] = {}
-        # Equal configurations share an account, and lose it when the last link to it is gone.
-        self._opened: weakref.WeakValueDictionary[AccountConfiguration, _Opened] = weakref.WeakValueDictionary()
         self._callbacks: list[Callable[[str | None], None]] = []
+        trusted = authority if settings.embedded_storage else ""
+        self._links = Links(client, settings, trusted, open_account, self._changed)
 
     def on_change(self, callback: Callable[[str | None], None]) -> None:
         """Have it called when an account has healed, or its Secret has changed.
@@ -139,8 +84,7 @@ class LinkedStorage:
     def close(self) -> None:
         """Close all connections; what is under way in threads ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for opened in list(self._opened.values()):
-            opened.account.close()
+        self._links.close()
 
     async def look(self, namespace: str, blob: str, max_age: float) -> NotLinked | Unavailable | Missing | Blob:
         """Whether a blob is there.
@@ -152,7 +96,7 @@ class LinkedStorage:
                 for this very blob, now.
         """
         try:
-            opened = await self._account_of(namespace)
+            opened = await self._links.account_of(namespace)
             folder = f"{namespace}/"
             if max_age > 0 and blob.startswith(folder):
                 listed = await self._listing(opened, folder, max_age)
@@ -182,7 +126,7 @@ class LinkedStorage:
             loop.call_soon_threadsafe(progress, read, total)
 
         try:
-            opened = await self._account_of(namespace)
+            opened = await self._links.account_of(namespace)
             # A short question first: it may be the one that finds out whether the account is well again.
             seen = await self._find(opened, f"{namespace}/", blob)
             if isinstance(seen, Missing):
@@ -198,7 +142,7 @@ class LinkedStorage:
     async def delete(self, namespace: str, blob: str) -> NotLinked | Unavailable | Missing:
         """Delete a blob with its snapshots; Missing means that it is gone."""
         try:
-            opened = await self._account_of(namespace)
+            opened = await self._links.account_of(namespace)
             await self._ask(opened, lambda: opened.account.delete(blob))
         except NotLinkedError as error:
             return not_linked(error)
@@ -209,28 +153,28 @@ class LinkedStorage:
 
     async def readable(self, namespace: str, blob: str) -> str:
         """A URL by which a node can read one blob for some minutes. Raises NotLinkedError, UnavailableError."""
-        opened = await self._account_of(namespace)
+        opened = await self._links.account_of(namespace)
         return await self._sign(opened, lambda: opened.account.readable(blob, READ_LIFETIME))
 
     async def downloadable(self, namespace: str, blob: str) -> str:
         """A URL by which a person can read one blob for some hours. Raises NotLinkedError, UnavailableError."""
-        opened = await self._account_of(namespace)
+        opened = await self._links.account_of(namespace)
         return await self._sign(opened, lambda: opened.account.readable(blob, DOWNLOAD_LIFETIME))
 
     async def writable(self, namespace: str, blob: str) -> str:
         """A URL by which one blob can be uploaded for some hours. Raises NotLinkedError, UnavailableError."""
-        opened = await self._account_of(namespace)
+        opened = await self._links.account_of(namespace)
         return await self._ask(opened, lambda: opened.account.writable(blob))
 
     async def folder_url(self, namespace: str) -> str | None:
         """The address of a namespace's folder, without credentials; None where no account is linked."""
         try:
-            opened = await self._account_of(namespace)
+            opened = await self._links.account_of(namespace)
         except NotLinkedError:
             return None
         return f"{opened.account.container_url}/{namespace}/"
 
-    async def _find(self, opened: _Opened, folder: str, blob: str) -> Blob | Missing:
+    async def _find(self, opened: Opened, folder: str, blob: str) -> Blob | Missing:
         async def question() -> Blob | Missing:
             found = await self._ask(opened, lambda: opened.account.find(blob))
             await self._note(opened, folder, blob, found)
@@ -238,7 +182,7 @@ class LinkedStorage:
 
         return await opened.questions.ask(blob, question)
 
-    async def _note(self, opened: _Opened, folder: str, blob: str, found: Blob | Missing) -> None:
+    async def _note(self, opened: Opened, folder: str, blob: str, found: Blob | Missing) -> None:
         """Put into the folder's listing what is known better now."""
         listing = opened.listings.get(folder)
         if listing is None or not listing.task.done() or listing.task.exception() is not None:
@@ -249,21 +193,21 @@ class LinkedStorage:
         elif listed is not None:
             listed.pop(blob, None)
 
-    async def _listing(self, opened: _Opened, folder: str, max_age: float) -> Mapping[str, Blob] | None:
+    async def _listing(self, opened: Opened, folder: str, max_age: float) -> Mapping[str, Blob] | None:
         while True:
-            now = _now()
+            moment = now()
             listing = opened.listings.get(folder)
             if listing is None:
                 break
-            if now - listing.asked_at <= max_age or (listing.task.done() and _too_long(listing, now)):
+            if moment - listing.asked_at <= max_age or (listing.task.done() and _too_long(listing, moment)):
                 return await asyncio.shield(listing.task)
             if listing.task.done():
                 break
             await asyncio.wait([listing.task])  # too old for us: another one, but not two at a time
-        for name in [name for name, old in opened.listings.items() if now - old.asked_at > KEEP_LISTING]:
+        for name in [name for name, old in opened.listings.items() if moment - old.asked_at > KEEP_LISTING]:
             del opened.listings[name]
         task = started(self._ask(opened, lambda: opened.account.list(folder, LONGEST_LISTING)))
-        listing = opened.listings[folder] = _Listing(now, task)
+        listing = opened.listings[folder] = Listing(moment, task)
 
         def ended(_: object) -> None:
             failed = task.cancelled() or task.exception() is not None
@@ -273,13 +217,13 @@ class LinkedStorage:
         task.add_done_callback(ended)
         return await asyncio.shield(task)
 
-    async def _sign(self, opened: _Opened, sign: Callable[[], str]) -> str:
+    async def _sign(self, opened: Opened, sign: Callable[[], str]) -> str:
         trouble = opened.breaker.trouble
         if opened.account.can_sign() and (trouble is None or trouble.reason not in _NOBODY_GAINS):
             return sign()
         return await self._ask(opened, sign)
 
-    async def _ask(self, opened: _Opened, question: Callable[[], T], *, probe: bool = True) -> T:
+    async def _ask(self, opened: Opened, question: Callable[[], T], *, probe: bool = True) -> T:
         """Ask the account, unless it is known to be in trouble. Raises UnavailableError."""
         ticket = opened.breaker.enter(probe=probe)
         try:
@@ -298,139 +242,19 @@ class LinkedStorage:
         self._succeeded(opened, ticket)
         return answer
 
-    def _succeeded(self, opened: _Opened, ticket: Ticket) -> None:
+    def _succeeded(self, opened: Opened, ticket: Ticket) -> None:
         if opened.breaker.succeeded(ticket):
             _log.info("the storage account %s answers again", opened.account.url)
-            for owner in [owner for owner, link in self._links.items() if link.opened is opened]:
+            for owner in self._links.owners(opened):
                 self._changed(owner)
-
-    async def _in_thread(self, question: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, question)
-
-    async def _account_of(self, namespace: str) -> _Opened:
-        """The account that is linked to a namespace. Raises NotLinkedError."""
-        link = await self._link(namespace) if self._settings.namespace_storage else None
-        if link is None or link.linked is None:
-            link = await self._link(None)
-        if link.opened is not None:
-            return link.opened
-        if link.linked is not None:
-            raise NotLinkedError(str(link.linked))
-        if not self._settings.storage_secret:
-            raise NotLinkedError(HOW_TO_LINK)
-        raise NotLinkedError(
-            f"there is no Secret {self._settings.namespace}/{self._settings.storage_secret}, which links the storage"
-            " account; create it with the key connectionString"
-        )
-
-    async def _link(self, owner: str | None) -> _Link:
-        now = _now()
-        link = self._links.get(owner)
-        if link is None:
-            self._links = {
-                known: other for known, other in self._links.items() if known is None or now - other.used_at < KEEP_LINK
-            }
-            link = self._links[owner] = _Link()
-        link.used_at = now
-        if now - link.read_at >= REFRESH:
-            async with link.lock:
-                if _now() - link.read_at >= REFRESH:
-                    await self._read(owner, link)
-        return link
-
-    async def _read(self, owner: str | None, link: _Link) -> None:
-        """Read what an owner's Secret links now. Raises ApiError, ApiUnavailableError if it never was read before."""
-        known = link.read_at > float("-inf")
-        try:
-            linked = await self._linked(owner)
-        except (ApiError, ApiUnavailableError) as error:
-            if not known:
-                raise
-            _log.warning("the Secret of the linked storage account was not read anew: %s", error)
-            link.read_at = _now()
-            return
-        link.read_at = _now()
-        if known and _same(linked, link.linked):
-            return
-        link.linked, link.opened = linked, None
-        if isinstance(linked, AccountConfiguration):
-            try:
-                link.opened = self._open(linked)
-            except NotLinkedError as error:
-                link.linked = error
-        if known:
-            _log.info("the storage account of %s was linked anew", owner or "the installation")
-            self._changed(owner)
-
-    async def _linked(self, owner: str | None) -> AccountConfiguration | NotLinkedError | None:
-        settings = self._settings
-        namespace, name = (owner, NAMESPACE_SECRET) if owner else (settings.namespace, settings.storage_secret)
-        source = f"the Secret {namespace}/{name}"
-        try:
-            if not name:
-                if not settings.storage_account:
-                    return None
-                return identity_configuration(settings.storage_account, container=settings.storage_container)
-            secret = await self._client.find(SECRET, namespace, name)
-            if secret is None:
-                return None
-            rule = IdentityRule() if owner is None else await self._identity_rule()
-            authority = "" if owner else self._authority
-            return secret_configuration(
-                _decoded(secret, source),
-                source,
-                container=settings.storage_container,
-                identity=rule,
-                authority=authority,
-            )
-        except NotLinkedError as error:
-            return error
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            return NotLinkedError(f"the operator may not read {source}; give its service account leave to get Secrets")
-
-    async def _identity_rule(self) -> IdentityRule:
-        """What an account name alone means in a namespace's Secret."""
-        installation = (await self._link(None)).linked
-        if not isinstance(installation, AccountConfiguration) or installation.key is not None:
-            return IdentityRule(allowed=False)
-        return IdentityRule(custom_endpoint=False, suffix=installation.suffix)
-
-    def _open(self, configuration: AccountConfiguration) -> _Opened:
-        opened = self._opened.get(configuration)
-        if opened is None:
-            account = self._open_account(configuration)
-            opened = self._opened[configuration] = _Opened(account, Breaker(_now))
-            weakref.finalize(opened, account.close)
-        return opened
 
     def _changed(self, owner: str | None) -> None:
         for callback in self._callbacks:
             callback(owner)
 
-
-def _decoded(secret: Mapping[str, Any], source: str) -> dict[str, str]:
-    """The data of a Secret, as far as they concern storage. Raises NotLinkedError."""
-    data = secret.get("data") or {}
-    decoded = {}
-    for key in KEYS:
-        try:
-            decoded[key] = base64.b64decode(data.get(key, "")).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            raise NotLinkedError(f"the key {key} of {source} is no text; put it in again") from None
-    return decoded
+    async def _in_thread(self, question: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, question)
 
 
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, NotLinkedError) and isinstance(other, NotLinkedError):
-        return str(one) == str(other)
-    return one == other
-
-
-def _too_long(listing: _Listing, now: float) -> bool:
-    return now - listing.asked_at <= KEEP_LISTING and listing.task.result() is None
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+def _too_long(listing: Listing, moment: float) -> bool:
+    return moment - listing.asked_at <= KEEP_LISTING and listing.task.result() is None

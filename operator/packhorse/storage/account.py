@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import requests
 from azure.core import MatchConditions
@@ -205,14 +206,17 @@ class Account:
 
     def readable(self, blob: str, lifetime: datetime.timedelta = READ_LIFETIME) -> str:
         """A URL by which one blob can be read, and nothing else, for a while."""
-        return self._ask_once(lambda: f"{self._client(blob).url}?{self._signer.sign(blob, READ, lifetime)}")
+        return self._ask_once(lambda: f"{self._address(blob)}?{self._signer.sign(blob, READ, lifetime)}")
 
     def writable(self, blob: str) -> str:
         """A URL by which one blob can be written, and read, and nothing else, for some hours. Makes the container."""
         if not self._container_seen:
             self._ask(self._container.get_container_properties)
             self._container_seen = True
-        return self._ask_once(lambda: f"{self._client(blob).url}?{self._signer.sign(blob, WRITE, WRITE_LIFETIME)}")
+        return self._ask_once(lambda: f"{self._address(blob)}?{self._signer.sign(blob, WRITE, WRITE_LIFETIME)}")
+
+    def _address(self, blob: str) -> str:
+        return f"{self.container_url}/{quote(blob, safe='~/')}"
 
     def _client(self, blob: str) -> Any:
         return self._service.get_blob_client(self._configuration.container, blob)

@@ -13,7 +13,7 @@ from packhorse.storage.errors import NotLinkedError
 HOW_TO_LINK = (
     "no storage account is linked to this installation; put its connection string under the key connectionString into"
     " a Secret of the operator's namespace and name that Secret in the chart's value storage.existingSecret,"
-    " or set azurite.enabled"
+    " or set storage.account or azurite.enabled"
 )
 
 KEYS = ("connectionString", "accountName", "accountKey", "blobEndpoint", "container", "ca.crt")

@@ -61,21 +61,20 @@ def unavailable(error: UnavailableError) -> Unavailable:
     return Unavailable(error.reason, str(error), error.retry_after)
 
 
+_WRONG_KEY = "the account key is wrong or was renewed; put the present one into the linked account's Secret"
+_WRONG_IDENTITY = (
+    "the operator's identity may not do this; give it the roles Storage Blob Data Contributor and Storage Blob"
+    " Delegator on the account"
+)
 _REFUSALS = {
     "AuthorizationFailure": "its network rules or its credential forbid this; let the operator's network in, as Batch"
     " takes no account with firewall rules either, and check the credential",
-    "AuthorizationPermissionMismatch": "its credential lacks a right; give the operator's identity the role"
-    " Storage Blob Data Contributor on the account",
+    "AuthorizationPermissionMismatch": _WRONG_IDENTITY,
     "AuthorizationSourceIPMismatch": "it lets in other addresses than the operator's only; let the operator's in",
-    "InsufficientAccountPermissions": "its credential lacks a right; give the operator's identity the role"
-    " Storage Blob Data Contributor on the account",
+    "InsufficientAccountPermissions": _WRONG_IDENTITY,
     "KeyBasedAuthenticationNotPermitted": "it does not allow account keys; allow them, or link it by workload identity",
     "AccountIsDisabled": "the account is disabled; enable it in Azure",
 }
-_WRONG_KEY = "the account key is wrong or was renewed; put the present one into the linked account's Secret"
-_WRONG_IDENTITY = (
-    "the operator's identity may not do this; give it the role Storage Blob Data Contributor on the account"
-)
 _BLOB_TROUBLES = {
     "BlobArchived": "the blob is in the archive tier; rehydrate it",
     "BlobBeingRehydrated": "the blob is being rehydrated from the archive tier; wait for that",

@@ -22,8 +22,8 @@ def workload_identity() -> TokenCredential:
         raise NotLinkedError(
             "the storage account is linked by workload identity, but the operator's pod has none: label the pod"
             " azure.workload.identity/use=true and annotate its service account with"
-            " azure.workload.identity/client-id, as the chart does for storage.account; on clusters other than AKS,"
-            " install the azure-workload-identity webhook first"
+            " azure.workload.identity/client-id, as the chart does for storage.workloadIdentity; on clusters other than"
+            " AKS, install the azure-workload-identity webhook first"
         ) from None
     return ExplainedCredential(credential)
 

@@ -213,10 +213,10 @@ def test_no_url_outlives_its_key(account: Account, clock: Clock) -> None:
 
 def test_an_identity_without_rights(account: Account, caller: Identity) -> None:
     caller.audience = "https://another.service"
-    with pytest.raises(UnavailableError, match="role Storage Blob Data Contributor") as caught:
+    with pytest.raises(UnavailableError, match="roles Storage Blob Data Contributor") as caught:
         account.find("ns/a.zip")
     assert caught.value.reason == "StorageAccessDenied"
-    with pytest.raises(UnavailableError, match="role Storage Blob Data Contributor"):
+    with pytest.raises(UnavailableError, match="roles Storage Blob Data Contributor"):
         account.readable("ns/a.zip")
 
 
