@@ -307,9 +307,11 @@ def test_an_error_shows_no_control_characters() -> None:
 
 
 def refuse(tmp_path: Path, content: bytes, reason: str, limits: Limits | None = None) -> None:
-    """Check that a ZIP file is refused for this reason, by judging it and by unpacking it."""
+    """Check that a ZIP file is refused for this reason: by judging it, by verifying it and by unpacking it."""
     with pytest.raises(ArchiveError, match=reason):
         inspect(io.BytesIO(content), limits)
+    with pytest.raises(ArchiveError, match=reason):
+        inspect(io.BytesIO(content), limits, unpack=True)
     refuse_to_extract(tmp_path, content, reason, limits)
 
 
