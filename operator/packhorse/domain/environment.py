@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from packhorse.model.names import application_name, object_name, package_name
 from packhorse.protocol import Package, VisiblePackage
 
 PREFIX = "AZ_BATCH_APP_PACKAGE_"
@@ -55,11 +54,16 @@ def package_variables(
     return {name: str(root / package.directory) for name, package in owners.items()}
 
 
+def _plain(text: str) -> str:
+    """What counts of an id or a version, as in ``packhorse.model.names``, which is too heavy to load on a node."""
+    return text.lower().replace("_", "-")
+
+
 def _newest(visible: Sequence[VisiblePackage]) -> list[VisiblePackage]:
     """One entry a version, in the order in which they were last named."""
-    chosen: dict[str, VisiblePackage] = {}
+    chosen: dict[tuple[str, str], VisiblePackage] = {}
     for item in visible:
-        version = package_name(item.package.application_id, item.package.version)
+        version = (_plain(item.package.application_id), _plain(item.package.version))
         earlier = chosen.pop(version, None)
         by_default = item.by_default or (earlier is not None and earlier.by_default)
         chosen[version] = VisiblePackage(item.package, by_default)
@@ -70,10 +74,10 @@ def _names(visible: Sequence[VisiblePackage], defaults: Mapping[str, str]) -> It
     for item in visible:
         for name in _versioned_names(item.package):
             yield item.package, name
-    default_versions = {application_name(each): object_name(version) for each, version in defaults.items()}
+    default_versions = {_plain(each): _plain(version) for each, version in defaults.items()}
     applications: dict[str, list[VisiblePackage]] = {}
     for item in visible:
-        applications.setdefault(application_name(item.package.application_id), []).append(item)
+        applications.setdefault(_plain(item.package.application_id), []).append(item)
     for application, own in applications.items():
         chosen = _unversioned(own, default_versions.get(application))
         if chosen is not None:
@@ -98,7 +102,7 @@ def _unversioned(own: Sequence[VisiblePackage], default: str | None) -> Package 
     The default version if it is visible, else the one that a reference without a version brought, else the only one.
     """
     for item in own:
-        if default is not None and object_name(item.package.version) == default:
+        if default is not None and _plain(item.package.version) == default:
             return item.package
     for item in reversed(own):
         if item.by_default:

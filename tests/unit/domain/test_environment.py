@@ -1,6 +1,9 @@
 """Every form of a variable that any of Batch's documents uses, and what the form without a version stands for."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from random import Random
@@ -395,6 +398,16 @@ def test_no_package_takes_another_variable_of_batch_or_one_that_a_user_may_set(
     (rule,) = EnvironmentSetting.rules
     assert rule.rule == "!self.name.startsWith('AZ_BATCH_')"
     assert {name for name in of_batch | names if not name.startswith("AZ_BATCH_")} == {"HOME"}
+
+
+def test_nodes_can_load_this_module_without_the_models() -> None:
+    """A node's agent uses it, and has to stay small; a package loads with any module of it, which no linter sees."""
+    program = (
+        "import sys, packhorse.domain.environment; print(*sorted({'pydantic', 'packhorse.model'} & set(sys.modules)))"
+    )
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=paths, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_nothing_visible_sets_nothing() -> None:
