@@ -6,10 +6,16 @@ take minutes on a slow line. These threads are left behind, and the process ends
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+
+THREADS = "transfer"
+"""How the names of the threads begin."""
+
+_PATIENCE = 5.0  # seconds that the other pieces get to end by themselves after an error; after Ctrl-C none
 
 
 def run(pieces: Sequence[T], work: Callable[[T], None], done: Callable[[T], None], threads: int) -> None:
@@ -38,18 +44,34 @@ def run(pieces: Sequence[T], work: Callable[[T], None], done: Callable[[T], None
                 return
             try:
                 work(piece)
-            except BaseException as error:  # raised again where somebody hears it
+            except BaseException as error:
                 finished.put((piece, error))
                 return
             finished.put((piece, None))
 
+    started = [
+        threading.Thread(target=serve, name=f"{THREADS}-{number}", daemon=True)
+        for number in range(min(threads, len(pieces)))
+    ]
+    for thread in started:
+        thread.start()
     try:
-        for number in range(min(threads, len(pieces))):
-            threading.Thread(target=serve, name=f"transfer-{number}", daemon=True).start()
-        for _ in pieces:
-            piece, error = finished.get()
-            if error is not None:
-                raise error
-            done(piece)
+        _collect(finished, len(pieces), done)
+    except Exception:
+        stopped.set()
+        deadline = time.monotonic() + _PATIENCE
+        for thread in started:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        raise
     finally:
         stopped.set()
+
+
+def _collect(
+    finished: "queue.SimpleQueue[tuple[T, BaseException | None]]", count: int, done: Callable[[T], None]
+) -> None:
+    for _ in range(count):
+        piece, error = finished.get()
+        if error is not None:
+            raise error
+        done(piece)

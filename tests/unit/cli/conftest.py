@@ -1,5 +1,8 @@
+import gc
 import json
 import signal
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from packhorse.cli.main import app
+from packhorse.cli.parallel import THREADS
 from tests.unit.cli.fake_cluster import FakeCluster
 
 Run = Callable[..., Result]
@@ -54,3 +58,16 @@ def packhorse(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return CliRunner().invoke(app, list(arguments))
 
     return run
+
+
+@pytest.fixture
+def abandoned() -> Iterator[None]:
+    """For tests that interrupt a transfer: its threads are left behind, and so are their connections."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREADS):
+            thread.join(30)
+            assert not thread.is_alive()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

@@ -7,7 +7,6 @@ import signal
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +171,11 @@ def large(tmp_path: Path) -> Path:
     return make_zip(tmp_path / "large.zip", os.urandom(40_000_000))
 
 
+def time_passes() -> None:
+    """Let a block pass as it is."""
+
+
+@pytest.mark.usefixtures("abandoned")
 def test_interrupted_upload_goes_on(cluster: FakeCluster, packhorse: Run, large: Path) -> None:
     cluster.react(Operator())
     begun, answered = threading.Event(), threading.Event()
@@ -180,8 +184,10 @@ def test_interrupted_upload_goes_on(cluster: FakeCluster, packhorse: Run, large:
         os.kill(os.getpid(), signal.SIGINT)
         begun.set()
 
-    nothing: list[Callable[[], None]] = [lambda: None, lambda: None]
-    cluster.storage.on_block = [*nothing, interrupt, lambda: answered.wait(30) and None]
+    def hang() -> None:
+        answered.wait(30)
+
+    cluster.storage.on_block = [time_passes, time_passes, interrupt, hang]
 
     result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(large))
     answered.set()
@@ -258,6 +264,7 @@ def test_blocks_suffice_for_every_size(size: int) -> None:
     assert all(block.id.startswith("ab" * 21) for block in blocks)
 
 
+@pytest.mark.usefixtures("abandoned")
 def test_leave_that_ends_is_renewed(cluster: FakeCluster, packhorse: Run, large: Path) -> None:
     asked: list[str] = []
 
@@ -424,7 +431,7 @@ def test_limits_that_allow_it_and_no_limit(cluster: FakeCluster, packhorse: Run,
     ],
 )
 def test_policies_speak_for_themselves(
-    said: str, shown: str, hint: str, cluster: FakeCluster, packhorse: Run, file: Path
+    said: str, shown: str, hint: str, *, cluster: FakeCluster, packhorse: Run, file: Path
 ) -> None:
     status = {"kind": "Status", "reason": "Forbidden", "message": said}
     cluster.refusals["PATCH", "applicationpackages"] = (403, status)

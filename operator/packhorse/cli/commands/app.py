@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from packhorse.cli.commands.arguments import ApplicationArgument
+from packhorse.cli.commands.arguments import ApplicationArgument, complete_versions
 from packhorse.cli.errors import UsageError
 from packhorse.cli.options import (
     ContextOption,
@@ -56,7 +56,8 @@ def set_default_version(
     ctx: typer.Context,
     application: ApplicationArgument,
     version: Annotated[
-        str | None, typer.Argument(metavar="VERSION", help="An active version.", show_default=False)
+        str | None,
+        typer.Argument(metavar="VERSION", help="An active version.", autocompletion=complete_versions),
     ] = None,
     none: Annotated[bool, typer.Option("--none", help="No default version.")] = False,
     namespace: NamespaceOption = None,

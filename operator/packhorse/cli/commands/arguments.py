@@ -25,30 +25,36 @@ def _target(context: typer.Context) -> Target:
     return Target(**given)
 
 
-def _applications(context: typer.Context, incomplete: str) -> list[str]:
+def complete_applications(context: typer.Context, incomplete: str) -> list[str]:
+    """Applications that begin with what is typed."""
     return [name for name in _names(context, "applications") if name.startswith(incomplete)]
 
 
-def _versions(context: typer.Context, incomplete: str) -> list[str]:
+def complete_versions(context: typer.Context, incomplete: str) -> list[str]:
+    """Versions of the application before it that begin with what is typed."""
     return [name for name in _names(context, "versions") if name.startswith(incomplete)]
 
 
-def _pools(context: typer.Context, incomplete: str) -> list[str]:
+def complete_pools(context: typer.Context, incomplete: str) -> list[str]:
+    """Pools that begin with what is typed."""
     return [name for name in _names(context, "pools") if name.startswith(incomplete)]
 
 
-def _tasks(context: typer.Context, incomplete: str) -> list[str]:
+def complete_tasks(context: typer.Context, incomplete: str) -> list[str]:
+    """Tasks that begin with what is typed."""
     return [name for name in _names(context, "tasks") if name.startswith(incomplete)]
 
 
 ApplicationArgument = Annotated[
-    str, typer.Argument(metavar="APP", help="Id of the application, such as ffmpeg.", autocompletion=_applications)
+    str,
+    typer.Argument(metavar="APP", help="Id of the application, such as ffmpeg.", autocompletion=complete_applications),
 ]
 VersionArgument = Annotated[
-    str, typer.Argument(metavar="VERSION", help="Version of the package, such as 7.0.2.", autocompletion=_versions)
+    str,
+    typer.Argument(metavar="VERSION", help="Version of the package, such as 7.0.2.", autocompletion=complete_versions),
 ]
 VersionsArgument = Annotated[
-    list[str], typer.Argument(metavar="VERSION", help="Versions of the packages.", autocompletion=_versions)
+    list[str], typer.Argument(metavar="VERSION", help="Versions of the packages.", autocompletion=complete_versions)
 ]
-PoolArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pool.", autocompletion=_pools)]
-TaskArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the task.", autocompletion=_tasks)]
+PoolArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pool.", autocompletion=complete_pools)]
+TaskArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the task.", autocompletion=complete_tasks)]

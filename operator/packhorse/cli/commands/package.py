@@ -5,7 +5,12 @@ from typing import Annotated
 
 import typer
 
-from packhorse.cli.commands.arguments import ApplicationArgument, VersionArgument, VersionsArgument
+from packhorse.cli.commands.arguments import (
+    ApplicationArgument,
+    VersionArgument,
+    VersionsArgument,
+    complete_applications,
+)
 from packhorse.cli.options import (
     ContextOption,
     IgnoreNotFoundOption,
@@ -98,7 +103,8 @@ def pack_folder(
 def list_packages(
     ctx: typer.Context,
     application: Annotated[
-        str | None, typer.Argument(metavar="APP", help="Only those of this application.", show_default=False)
+        str | None,
+        typer.Argument(metavar="APP", help="Only those of this application.", autocompletion=complete_applications),
     ] = None,
     form: OutputOption = None,
     namespace: NamespaceOption = None,
