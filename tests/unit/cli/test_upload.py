@@ -4,6 +4,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import zipfile
@@ -208,6 +210,32 @@ def test_interrupted_upload_goes_on(cluster: FakeCluster, packhorse: Run, large:
     assert "Going on with an earlier upload: " in result.stderr
     assert cluster.storage.count("block") <= 5 - there
     assert cluster.storage.blobs == {BLOB: large.read_bytes()}
+
+
+def test_interrupted_process_ends_at_once(cluster: FakeCluster, kubeconfig: Path, large: Path) -> None:
+    cluster.react(Operator())
+    begun, answered = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        answered.wait(60)
+
+    cluster.storage.on_block = [hang]
+    command = [sys.executable, "-m", "packhorse.cli", "package", "upload", "ffmpeg", "7.0.2", str(large)]
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": "operator"}
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert begun.wait(60)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)  # the block is not answered until afterwards
+        finally:
+            answered.set()
+
+    assert process.returncode == 130
+    assert "Interrupted: the upload of ffmpeg.7.0.2 is not complete" in said
+    assert "Traceback" not in said
 
 
 def test_blocks_of_other_content_are_not_taken(cluster: FakeCluster, packhorse: Run, large: Path, file: Path) -> None:
