@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from packhorse.model.meta import AGE, Column, Model, Resource, Rule, Status
-from packhorse.model.reference import ApplicationId, Version
+from packhorse.model.meta import AGE, Column, Model, Resource, Rule, Status, checked
+from packhorse.model.names import NAMEABLE_ID
+from packhorse.model.reference import ID_GIVES_NAME, ApplicationId, Version
 
 PACKAGES_FINALIZER = "packhorse.dev/packages"
 """Holds a deleted Application until its packages are gone."""
@@ -22,7 +23,7 @@ class ApplicationSpec(Model):
         ),
     )
 
-    id: ApplicationId | None = None
+    id: Annotated[ApplicationId, Field(json_schema_extra=checked(ID_GIVES_NAME))] | None = None
     """The id that pools and tasks refer to: letters, digits, hyphens and underscores, at most 64. Its case is kept
     and does not matter. Default: metadata.name. It cannot be changed.
     """
@@ -66,7 +67,8 @@ class Application(Resource):
     short_name: ClassVar[str] = "phapp"
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "!has(self.spec.id) || self.metadata.name == self.spec.id.lowerAscii().replace('_', '-')",
+            f"!has(self.spec.id) || !self.spec.id.matches('^{NAMEABLE_ID}$')"
+            " || self.metadata.name == self.spec.id.lowerAscii().replace('_', '-')",
             "metadata.name must be spec.id in lower case, with '_' written '-'",
             message_expression="'metadata.name must be \"' + self.spec.id.lowerAscii().replace('_', '-')"
             " + '\" for the id \"' + self.spec.id + '\": the id in lower case, with _ written -'",

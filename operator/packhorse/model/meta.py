@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 GROUP = "packhorse.dev"
@@ -54,6 +54,11 @@ class Rule:
         if self.field_path:
             entry["fieldPath"] = self.field_path
         return entry
+
+
+def checked(*rules: Rule) -> dict[str, JsonValue]:
+    """What a field with rules of its own adds to its schema (pydantic's ``json_schema_extra``)."""
+    return {"x-kubernetes-validations": [dict(rule.schema()) for rule in rules]}
 
 
 IMMUTABLE = Rule("self == oldSelf", "cannot be changed; delete the object and create another one")

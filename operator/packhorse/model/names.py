@@ -13,6 +13,10 @@ _LONGEST = 64
 ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 VERSION_PATTERN = r"^[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,63}$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+NAMEABLE_ID = "[a-zA-Z0-9]([a-zA-Z0-9_-]*[a-zA-Z0-9])?"
+"""An id that gives a name that Kubernetes allows; to be anchored."""
+NAMEABLE_VERSION = f"{NAMEABLE_ID}([.]{NAMEABLE_ID})*"
+"""Such a version; to be anchored."""
 
 
 class InvalidNameError(ValueError):

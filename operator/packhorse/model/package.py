@@ -5,8 +5,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from packhorse.model.meta import AGE, IMMUTABLE, Column, Model, Resource, Rule, Status
-from packhorse.model.reference import ApplicationId, Version
+from packhorse.model.meta import AGE, IMMUTABLE, Column, Model, Resource, Rule, Status, checked
+from packhorse.model.names import NAMEABLE_ID, NAMEABLE_VERSION
+from packhorse.model.reference import ID_GIVES_NAME, VERSION_GIVES_NAME, ApplicationId, Version
 
 Sha256 = Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")]
 
@@ -33,13 +34,11 @@ class PackageState(StrEnum):
 class ApplicationPackageSpec(Model):
     """Which version of which application, and where its ZIP file lies."""
 
-    application_id: Annotated[
-        ApplicationId, Field(json_schema_extra={"x-kubernetes-validations": [IMMUTABLE.schema()]})
-    ]
+    application_id: Annotated[ApplicationId, Field(json_schema_extra=checked(IMMUTABLE, ID_GIVES_NAME))]
     """Id of the application; its case does not matter. The first package of an unknown application creates it. It
     cannot be changed.
     """
-    version: Annotated[Version, Field(json_schema_extra={"x-kubernetes-validations": [IMMUTABLE.schema()]})]
+    version: Annotated[Version, Field(json_schema_extra=checked(IMMUTABLE, VERSION_GIVES_NAME))]
     """Letters, digits, hyphens, underscores and periods, at most 64; unique in the application, whatever the case.
     It cannot be changed.
     """
@@ -86,7 +85,9 @@ class ApplicationPackage(Resource):
     short_name: ClassVar[str] = "phpkg"
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.metadata.name == (self.spec.applicationId + '.' + self.spec.version).lowerAscii().replace('_', '-')",
+            f"!self.spec.applicationId.matches('^{NAMEABLE_ID}$') || !self.spec.version.matches('^{NAMEABLE_VERSION}$')"
+            " || self.metadata.name =="
+            " (self.spec.applicationId + '.' + self.spec.version).lowerAscii().replace('_', '-')",
             "metadata.name must be <applicationId>.<version> in lower case, with '_' written '-'",
             message_expression="'metadata.name must be \"'"
             " + (self.spec.applicationId + '.' + self.spec.version).lowerAscii().replace('_', '-')"

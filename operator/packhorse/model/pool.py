@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from packhorse.model.meta import AGE, IMMUTABLE, Column, Model, Resource, Rule, Scale, Status
+from packhorse.model.meta import AGE, IMMUTABLE, Column, Model, Resource, Rule, Scale, Status, checked
 from packhorse.model.names import DNS_SUBDOMAIN
 from packhorse.model.reference import EnvironmentSettings, References
 
@@ -60,9 +60,7 @@ class PoolSpec(Model):
     """How many nodes there should be. kubectl scale sets it."""
     image: Annotated[str, Field(min_length=1, max_length=1024)]
     """Container image that tasks run in: anything with /bin/sh."""
-    task_slots_per_node: Annotated[
-        int, Field(ge=1, le=256, json_schema_extra={"x-kubernetes-validations": [IMMUTABLE.schema()]})
-    ] = 1
+    task_slots_per_node: Annotated[int, Field(ge=1, le=256, json_schema_extra=checked(IMMUTABLE))] = 1
     """How many tasks of one slot a node runs at once. It cannot be changed, as in Batch."""
     task_scheduling_policy: TaskSchedulingPolicy = TaskSchedulingPolicy()
     """How tasks are distributed over the nodes."""

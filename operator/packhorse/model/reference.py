@@ -5,10 +5,31 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from packhorse.model.meta import Model, Rule
-from packhorse.model.names import ID_PATTERN, VERSION_PATTERN
+from packhorse.model.names import ID_PATTERN, NAMEABLE_ID, NAMEABLE_VERSION, VERSION_PATTERN
 
 ApplicationId = Annotated[str, Field(max_length=64, pattern=ID_PATTERN)]
 Version = Annotated[str, Field(max_length=64, pattern=VERSION_PATTERN)]
+
+ID_GIVES_NAME = Rule(
+    f"self.matches('^{NAMEABLE_ID}$') || !self.matches('{ID_PATTERN}')",
+    "the application id gives no name that Kubernetes allows: let it begin and end with a letter or a digit",
+    message_expression="'the application id \"' + self + '\" gives no name that Kubernetes allows:"
+    " let it begin and end with a letter or a digit'"
+    f" + (self.matches('[a-zA-Z0-9]') ? ', such as \"' + self.find('{NAMEABLE_ID}') + '\"' : '')",
+)
+"""For the id of an object whose name is made of it. What breaks the pattern is left to the pattern."""
+VERSION_GIVES_NAME = Rule(
+    f"self.matches('^{NAMEABLE_VERSION}$') || !self.matches('{VERSION_PATTERN}')",
+    "the version gives no name that Kubernetes allows: let it, and each part of it between periods, begin and end with"
+    " a letter or a digit",
+    message_expression="'the version \"' + self + '\" gives no name that Kubernetes allows: let it, and each part of it"
+    " between periods, begin and end with a letter or a digit' + (self.matches('[a-zA-Z0-9]') ? ', such as \"'"
+    " + self.replace('-.', '.').replace('_.', '.').replace('.-', '.').replace('._', '.').replace('..', '.')"
+    f".find('{NAMEABLE_VERSION}') + '\"' : '')",
+)
+"""The same for the version. A loop over its parts would cost more than the API server allows: what it proposes is
+always legal, and whole where one character is wrong in a place.
+"""
 
 
 class ApplicationPackageReference(Model):

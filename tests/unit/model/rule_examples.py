@@ -10,6 +10,7 @@ from typing import Any
 from packhorse.model import Application, ApplicationPackage, Pool, Resource, Task
 from packhorse.model.meta import API_VERSION, IMMUTABLE
 from packhorse.model.names import application_name, package_name
+from packhorse.model.reference import ID_GIVES_NAME, VERSION_GIVES_NAME
 
 Fields = dict[str, Any]
 
@@ -80,6 +81,7 @@ POOL_NAME = "metadata.name begins the names of the pool's nodes: at most 52 lett
 SERVICE_NAME = "names that begin with AZ_BATCH_ are set by the service; choose another name"
 TASK_NAME = "metadata.name is the name of the task's directory on its node: at most 128 characters"
 FIXED = IMMUTABLE.message
+ID_NAME, VERSION_NAME = ID_GIVES_NAME.message, VERSION_GIVES_NAME.message
 
 
 def application(name: str, spec: Fields, rule: str, told: str | None = None, before: Fields | None = None) -> Example:
@@ -97,7 +99,7 @@ def blob(path: str, told: str | None = None) -> Example:
 def pool(
     rule: str, told: str | None = None, before: Fields | None = None, name: str = "render", **spec: Any
 ) -> Example:
-    earlier = None if before is None else {"image": "debian", **before}
+    earlier = None if before is None else {"image": "debian", "targetNodes": 0, **before}
     return Example(Pool, rule, name, {"image": "debian", **spec}, told, earlier)
 
 
@@ -114,6 +116,12 @@ def named(rule: str, told: str, application_id: str, version: str | None = None)
         name = package_name(application_id, version)
         example = package(name, rule, told, applicationId=application_id, version=version)
     return Named(application_id, version, example)
+
+
+def no_name(what: str, proposed: str = "") -> str:
+    """What is said of an id or a version that gives no legal name."""
+    _, _, rest = (VERSION_NAME if what.startswith("version") else ID_NAME).partition(" gives")
+    return f"the {what} gives{rest}" + (f', such as "{proposed}"' if proposed else "")
 
 
 def settings(name: str) -> list[Fields]:
@@ -138,6 +146,12 @@ EXAMPLES = [
         "blender2", {"id": "BLENDER"}, APPLICATION_NAME, 'metadata.name must be "blender" for the id "BLENDER"'
     ),
     application("mytool", {"id": "MY_TOOL"}, APPLICATION_NAME, 'metadata.name must be "my-tool" for the id "MY_TOOL"'),
+    application("x", {"id": "x"}, ID_NAME),
+    application("0--x--x", {"id": "0-_X_-x"}, ID_NAME),
+    application("x", {"id": "_x"}, ID_NAME, no_name('application id "_x"', "x")),
+    application("blender", {"id": "Blender_"}, ID_NAME, no_name('application id "Blender_"', "Blender")),
+    application("my-tool", {"id": "-_My_Tool-"}, ID_NAME, no_name('application id "-_My_Tool-"', "My_Tool")),
+    application("x", {"id": "_-_"}, ID_NAME, no_name('application id "_-_"')),
     application("a", {}, APPLICATION_PLAIN),
     application("0--9", {}, APPLICATION_PLAIN),
     application("a" * 64, {}, APPLICATION_PLAIN),
@@ -156,6 +170,21 @@ EXAMPLES = [
     package("a.1", PACKAGE_NAME, f'metadata.name must be "a.{"1" * 64}"', applicationId="a", version="1" * 64),
     package("a.1.0", PACKAGE_NAME, 'metadata.name must be "a.1"', applicationId="a", version="1"),
     package("a", PACKAGE_NAME, 'metadata.name must be "a.1"', applicationId="a", version="1"),
+    package("my-tool.1", ID_NAME, applicationId="my_tool", version="1"),
+    package("tool.1", ID_NAME, no_name('application id "tool-"', "tool"), applicationId="tool-", version="1"),
+    package("tool.1-0.b--2", VERSION_NAME, applicationId="tool", version="1_0.b-_2"),
+    *(
+        package("tool.1.0", VERSION_NAME, no_name(f'version "{bad}"', good), applicationId="tool", version=bad)
+        for bad, good in (
+            ("1..0", "1.0"),
+            ("1.", "1"),
+            ("_1", "1"),
+            ("1.0_", "1.0"),
+            ("1.-0-", "1.0"),
+            ("1_.0_B..2", "1.0_B.2"),
+            ("-_.-", ""),
+        )
+    ),
     package(
         "tool.1.0",
         FIXED,
@@ -199,7 +228,7 @@ EXAMPLES = [
     task(TASK_NAME, TASK_NAME, name="t" * 129),
 ]
 
-_PATTERN, _LENGTH, _NO_NAME = "should match", "Too long", "RFC 1123"
+_PATTERN, _LENGTH, _NO_NAME = "should match", "Too long", "gives no name that Kubernetes allows"
 
 UNFIT = [
     *(
@@ -240,4 +269,6 @@ UNNAMEABLE = [
         )
     ),
 ]
-"""Ids and versions that are Batch's as well, and give no name that Kubernetes allows: it refuses the name."""
+"""Ids and versions that are Batch's as well, and give no name that Kubernetes allows: it refuses the name, and a rule
+says why and proposes another spelling.
+"""

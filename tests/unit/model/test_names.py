@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from packhorse.model.names import (
     ID_PATTERN,
+    NAMEABLE_ID,
+    NAMEABLE_VERSION,
     VERSION_PATTERN,
     InvalidNameError,
     application_name,
@@ -42,6 +44,12 @@ def test_names_of_what_is_allowed_are_legal(application_id: str, version: str) -
     names = (application_name(application_id), package_name(application_id, version))
     legal = all(SUBDOMAIN.fullmatch(name) and len(name) <= 253 for name in names)
     assert legal == allowed(application_id, version)
+
+
+@given(IDS, VERSIONS)
+def test_the_patterns_of_the_rules_tell_what_gives_a_legal_name(application_id: str, version: str) -> None:
+    assert bool(re.fullmatch(NAMEABLE_ID, application_id)) == allowed(application_id)
+    assert bool(re.fullmatch(NAMEABLE_VERSION, version)) == allowed("a", version)
 
 
 @given(IDS, VERSIONS, IDS, VERSIONS)

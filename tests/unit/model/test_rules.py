@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from packhorse.model import RESOURCES, Resource
 from packhorse.model.crd import custom_resource_definition
 from packhorse.model.names import DNS_SUBDOMAIN, InvalidNameError, check_id, check_version
-from tests.unit.model.rule_examples import EXAMPLES, UNFIT, UNNAMEABLE, Example, Named
+from tests.unit.model.rule_examples import EXAMPLES, ID_NAME, UNFIT, UNNAMEABLE, VERSION_NAME, Example, Named
 
 
 def validations(schema: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -82,13 +82,21 @@ def test_what_gives_no_legal_name_is_refused_with_that_reason(named: Named) -> N
 @pytest.mark.parametrize(
     "example", [example for example in EXAMPLES if example.resource.kind.startswith("Application")], ids=str
 )
-def test_the_functions_let_pass_what_the_rules_let_pass(example: Example) -> None:
-    """Where a rule refuses an object, its id is good all the same: it is the name that is wrong."""
-    application_id = example.spec.get("id" if example.resource.kind == "Application" else "applicationId")
-    if application_id is not None:
+def test_the_functions_say_of_ids_and_versions_what_the_rules_say(example: Example) -> None:
+    """Where another rule refuses an object, its id is good all the same: it is the name that is wrong."""
+    said = refusal(example.spec.get("id") or example.spec.get("applicationId", "none"), example.spec.get("version"))
+    assert said == (example.told if example.rule in {ID_NAME, VERSION_NAME} else None)
+
+
+def refusal(application_id: str, version: str | None) -> str | None:
+    """The functions' words in the form of the rules', which leave out the name that would come of it."""
+    try:
         check_id(application_id)
-    if "version" in example.spec:
-        check_version(example.spec["version"])
+        if version is not None:
+            check_version(version)
+    except InvalidNameError as error:
+        return re.sub(r" \('[^']*'\)", "", str(error)).replace("'", '"')
+    return None
 
 
 def test_messages_say_what_to_do() -> None:
