@@ -6,6 +6,7 @@ from packhorse.domain import azure
 from packhorse.domain.conditions import READY, Observation, conditions
 from packhorse.model import Application, ApplicationPackage, ApplicationStatus
 from packhorse.model.application import ApplicationVersion
+from packhorse.model.names import object_name
 
 _LISTED = 1000
 """Versions in a status, as many as its schema takes."""
@@ -39,7 +40,7 @@ def application_status(application: Application, packages: Sequence[ApplicationP
 
 def _ready(application: Application, active: Sequence[ApplicationPackage]) -> Observation:
     default = application.spec.default_version
-    if default is None or any(package.spec.version.lower() == default.lower() for package in active):
+    if default is None or any(object_name(package.spec.version) == object_name(default) for package in active):
         return Observation(READY, True, "Usable", f"{len(active)} active version(s)")
     known = _some([package.spec.version for package in active]) or "none"
     return Observation(

@@ -13,7 +13,7 @@ from packhorse.cluster.events import EventRecorder
 from packhorse.cluster.status import write_status
 from packhorse.domain.packages import NotLinked, Unavailable, deletion_status, locked
 from packhorse.model import Application, ApplicationPackage
-from packhorse.model.names import application_name
+from packhorse.model.names import application_name, object_name
 from packhorse.model.package import BLOB_FINALIZER
 from packhorse.operator.caches import Caches
 from packhorse.operator.storage import LinkedStorage
@@ -90,7 +90,7 @@ class Removal:
     async def _clear_default(self, application: Application, package: ApplicationPackage) -> None:
         """As in Batch: with the default version goes the setting."""
         default = application.spec.default_version
-        if default is None or default.lower() != package.spec.version.lower():
+        if default is None or object_name(default) != object_name(package.spec.version):
             return
         metadata = {"uid": application.metadata.uid, "resourceVersion": application.metadata.resource_version}
         body = {"metadata": metadata, "spec": {"defaultVersion": None}}

@@ -38,8 +38,9 @@ def test_ready(default: str | None, packages: list[ApplicationPackage], ready: s
     assert said in condition.message
 
 
-def test_the_default_version_is_compared_without_case() -> None:
-    condition = application_status(application("a", "2.7-RC"), [package("a", "2.7-rc")], NOW).condition("Ready")
+@pytest.mark.parametrize("default", ["2.7-rc_1", "2.7-RC_1", "2.7_rc_1", "2.7-RC-1"])
+def test_a_default_version_that_names_the_same_package_is_that_version(default: str) -> None:
+    condition = application_status(application("a", default), [package("a", "2.7-rc_1")], NOW).condition("Ready")
     assert condition is not None
     assert condition.status == "True"
 

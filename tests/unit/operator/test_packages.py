@@ -354,6 +354,18 @@ async def test_with_a_package_go_its_blob_and_the_default_setting(world: World) 
 
 
 @story
+async def test_the_default_setting_goes_however_it_is_spelled(world: World) -> None:
+    world.add("2.7-rc", blob="content")
+    await passes()
+    world.api.change(APPLICATION, NAMESPACE, "blender", {"spec": {"defaultVersion": "2.7_RC"}})
+    await passes()
+    assert world.application()["status"]["conditions"][0]["status"] == "True"
+    world.delete("2.7-rc")
+    await passes()
+    assert "defaultVersion" not in world.application()["spec"]
+
+
+@story
 async def test_a_blob_that_another_package_is_made_of_stays(world: World) -> None:
     world.add("2.7", blob="content")
     world.add("2.8", blob=None, sha256=digest("content"))
