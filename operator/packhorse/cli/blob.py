@@ -46,7 +46,7 @@ def open_blob(cluster: Cluster, grant: Grant, purpose: str, again: str) -> Itera
     address = f"{cluster.configuration.host}{grant.proxy_path}{parts.path}?{parts.query}"
     with _api_server_session(cluster) as session:
         verify, certificate = _certificates(cluster)
-        _check_way(session, address, verify, certificate, again)
+        _check_way(session, cluster, address, purpose, again)
         transport = RequestsTransport(
             session=session, session_owner=False, connection_verify=verify, connection_cert=certificate
         )
@@ -126,16 +126,17 @@ def _certificates(cluster: Cluster) -> tuple[str | bool, tuple[str, str] | None]
     return verify, certificate
 
 
-def _check_way(
-    session: requests.Session, address: str, verify: str | bool, certificate: tuple[str, str] | None, again: str
-) -> None:
-    """Ask whether the API server lets us through at all, with a request that no storage account takes.
+def _check_way(session: requests.Session, cluster: Cluster, address: str, purpose: str, again: str) -> None:
+    """Ask whether the API server lets us through at all, with a small request of the same method.
 
-    It would cut off a long upload that it refuses, and the reason would be lost. (A blob's type is missing in it.)
+    It would cut off a long upload that it refuses, and the reason would be lost. An upload is asked for without the
+    blob's type, which no storage account takes; a download by the list of the blob's blocks.
     """
+    verify, certificate = _certificates(cluster)
     host = urlsplit(address).netloc
+    method, url = ("PUT", address) if purpose == "upload" else ("GET", f"{address}&comp=blocklist")
     try:
-        answer = session.put(address, verify=verify, cert=certificate, timeout=30)
+        answer = session.request(method, url, verify=verify, cert=certificate, timeout=30)
     except requests.RequestException as error:
         raise ConnectionLostError(f"The cluster at {host} cannot be reached.", again) from error
     try:

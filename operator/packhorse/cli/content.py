@@ -86,12 +86,12 @@ def judge_by(content: Content, limits: Limits) -> None:
         raise _unreadable(content.path, error) from error
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in lower-case hexadecimal digits. Raises OSError."""
+def digest(path: Path, label: str = "") -> str:
+    """SHA-256 of a file, in lower-case hexadecimal digits; ``label`` names it to the user. Raises OSError."""
     result = hashlib.sha256()
     done = 0
     with (
-        meter(f"Reading {path.name}", path.stat().st_size, "bytes", quiet=True) as advance,
+        meter(f"Reading {label or path.name}", path.stat().st_size, "bytes", quiet=True) as advance,
         path.open("rb", buffering=0) as stream,
     ):
         while piece := stream.read(_READ):

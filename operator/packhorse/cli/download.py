@@ -95,7 +95,7 @@ def _fetch(cluster: Cluster, grant: Grant, package: ApplicationPackage, file: Pa
                     size = _receive(client, package, part)
             finally:
                 os.close(descriptor)
-            found = digest(part)
+            found = digest(part, file.name)
             if found != package.status.sha256:
                 raise CliError(
                     f"The blob of {package.metadata.name} is not what was activated: it has sha256 {found}, the"

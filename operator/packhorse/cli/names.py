@@ -73,6 +73,6 @@ def refuse_locked(owner: Application | None, found: ApplicationPackage | None, w
         return
     raise CliError(
         f"The package {found.metadata.name} cannot be {what}: application {owner.id} has allowUpdates: false.",
-        "Add a new version instead; or allow it: packhorse app update"
-        f" {owner.id} --allow-updates true, for those who may.",
+        ("Add a new version, or allow it" if what == "updated" else "Allow it")
+        + f", if you may: packhorse app update {owner.id} --allow-updates=true",
     )

@@ -1,11 +1,10 @@
 """The transfer against Azurite: through an API server, as from a laptop, and directly, as to an account of Azure."""
 
+import asyncio
 import hashlib
-import io
 import os
 import re
 import signal
-import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import ClientSession, web
+import urllib3
+from aiohttp import web
 from azure.storage.blob import BlobServiceClient, generate_blob_sas
-from yarl import URL
 
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_cluster import PROXY, FakeCluster, secret
@@ -38,7 +37,7 @@ class Passage(FakeStorage):
         super().__init__()
         parts = urlsplit(azurite.endpoint)
         self._host = f"{parts.scheme}://{parts.netloc}"
-        self._tls = ssl.create_default_context(cafile=authority)
+        self._http = urllib3.PoolManager(ca_certs=str(authority), maxsize=8)
         self.service = BlobServiceClient(azurite.endpoint, credential=KEY, connection_verify=str(authority))
         self.container = self.service.get_container_client(container)
         self.container.create_container()
@@ -70,23 +69,25 @@ class Passage(FakeStorage):
         comp = request.query.get("comp", "")
         self.requests.append((request.method, path, comp))
         body = await request.read()
-        url = URL(f"{self._host}{path}?{request.rel_url.raw_query_string}", encoded=True)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
-        async with (
-            ClientSession(auto_decompress=False) as session,
-            session.request(
-                request.method, url, data=io.BytesIO(body) if body else None, headers=headers, ssl=self._tls
-            ) as answer,
-        ):
-            data = await answer.read()
-            kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
+        url = f"{self._host}{path}?{request.rel_url.raw_query_string}"
+        found = await asyncio.to_thread(
+            self._http.request, request.method, url, body=body or None, headers=headers, decode_content=False
+        )
+        kept = {name: value for name, value in found.headers.items() if name.lower() not in _HOP}
         self._passed += comp == "block"
         if self._passed == self.interrupt_after:
             self.interrupt_after = None
             os.kill(os.getpid(), signal.SIGINT)
         if request.method == "HEAD":
-            kept["Content-Length"] = answer.headers["Content-Length"]
-        return web.Response(status=answer.status, headers=kept, body=data)
+            kept["Content-Length"] = found.headers["Content-Length"]
+        return web.Response(status=found.status, headers=kept, body=found.data)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.clear()
+        self.container.close()
+        self.service.close()
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +113,7 @@ def storage(
     passage = Passage(azurite, authority, container)
     cluster.storage = passage
     yield passage
-    passage.container.close()
-    passage.service.close()
+    passage.close()
 
 
 def make_folder(place: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.cli.conftest import Run
-from tests.unit.cli.fake_cluster import FakeCluster
+from tests.unit.cli.fake_cluster import PROXY, FakeCluster
 from tests.unit.cli.fake_operator import DOWNLOAD, Operator, add_package, blob_path, get, leave
 
 CONTENT = os.urandom(40_000_000)
@@ -127,6 +127,24 @@ def test_refusal_shows_no_signature(cluster: FakeCluster, packhorse: Run) -> Non
     assert result.exit_code == 1
     assert "AuthenticationFailed" in result.stderr or "HTTP 403" in result.stderr
     assert "secretive" not in result.output
+
+
+def test_right_to_read_through_the_cluster_is_enough(cluster: FakeCluster, packhorse: Run) -> None:
+    add(cluster)
+
+    assert packhorse("package", "download", "ffmpeg", "7.0.2").exit_code == 0
+    assert {method for method, path in cluster.requests if path.startswith(PROXY)} == {"GET", "HEAD"}
+
+
+def test_missing_right_to_reach_the_storage(cluster: FakeCluster, packhorse: Run) -> None:
+    add(cluster)
+    cluster.proxy_allowed = False
+
+    result = packhorse("package", "download", "ffmpeg", "7.0.2")
+
+    assert result.exit_code == 1
+    assert "packhorse-uploader" in result.stderr
+    assert given_back(cluster)
 
 
 def test_folder_that_is_not_there(cluster: FakeCluster, packhorse: Run) -> None:

@@ -212,6 +212,7 @@ def test_interrupted_upload_goes_on(cluster: FakeCluster, packhorse: Run, large:
     assert cluster.storage.blobs == {BLOB: large.read_bytes()}
 
 
+@pytest.mark.usefixtures("abandoned")
 def test_interrupted_process_ends_at_once(cluster: FakeCluster, kubeconfig: Path, large: Path) -> None:
     cluster.react(Operator())
     begun, answered = threading.Event(), threading.Event()
