@@ -183,8 +183,8 @@ def test_interrupted_upload_goes_on(cluster: FakeCluster, packhorse: Run, large:
     begun, answered = threading.Event(), threading.Event()
 
     def interrupt() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
         begun.set()
+        os.kill(os.getpid(), signal.SIGINT)
 
     def hang() -> None:
         answered.wait(30)
