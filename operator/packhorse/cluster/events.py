@@ -55,4 +55,6 @@ class EventRecorder:
         try:
             await self._client.create(EVENT, namespace, body)
         except (ApiError, ApiUnavailableError) as error:
+            if isinstance(error, ApiError) and "being terminated" in str(error):
+                return  # nobody reads the events of a namespace that goes
             _log.warning("event %s about %s %s/%s: %s", reason, resource.kind, namespace, name, error)

@@ -50,9 +50,13 @@ class Grants:
         await self._take(package, _UPLOAD)
 
     async def end_download(self, package: ApplicationPackage) -> None:
-        """Take the leave to read back, if we gave any since we started; it ends by itself in the end."""
+        """Take the leave to read back, if we know that we gave it; it ends by itself in the end."""
         if (package.metadata.uid, _DOWNLOAD) in self._given:
             await self._take(package, _DOWNLOAD)
+
+    def forget_all(self) -> None:
+        """What was given may be good for nothing any more, such as after a change of keys: give it anew when asked."""
+        self._given.clear()
 
     def forget(self, package: ApplicationPackage) -> None:
         """The package is gone, and its Secrets with it; or it asks no more, and may ask anew."""

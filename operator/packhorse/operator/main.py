@@ -87,8 +87,15 @@ def register(runtime: Runtime, registry: kopf.OperatorRegistry) -> None:
         kopf.on.event(kind.api_version, kind.plural, id=f"observe-{kind.plural}", registry=registry)(observer(kind))
 
 
+SWITCH = 0.0005
+"""Seconds after which a thread that reads a package lets the event loop go on. With Python's 5 ms, a loop that does a
+little and waits, a thousand times a second, comes to a crawl beside two such threads.
+"""
+
+
 def main() -> None:
     """Run until told to stop."""
+    sys.setswitchinterval(SWITCH)
     try:
         settings = Settings.from_environment()
     except SettingsError as error:

@@ -109,7 +109,13 @@ class LinkedStorage:
             return unavailable(error)
 
     async def verify(
-        self, namespace: str, blob: str, limits: Limits, progress: Callable[[int, int], None]
+        self,
+        namespace: str,
+        blob: str,
+        limits: Limits,
+        progress: Callable[[int, int], None],
+        *,
+        seen: Blob | None = None,
     ) -> NotLinked | Unavailable | Missing | Content | Refused:
         """Read a blob from end to end. When this is cancelled, reading stops soon.
 
@@ -118,6 +124,7 @@ class LinkedStorage:
             blob: Its path in the container.
             limits: What a package may hold.
             progress: Told how many bytes were read, and of how many, in the event loop; must not raise.
+            seen: What ``look`` gave just before; it is asked for if None.
         """
         stopped = threading.Event()
         loop = asyncio.get_running_loop()
@@ -128,10 +135,12 @@ class LinkedStorage:
         try:
             opened = await self._links.account_of(namespace)
             # A short question first: it may be the one that finds out whether the account is well again.
-            seen = await self._find(opened, f"{namespace}/", blob)
-            if isinstance(seen, Missing):
-                return seen
-            return await self._ask(opened, lambda: opened.account.verify(blob, limits, tell, stopped), probe=False)
+            found = seen or await self._find(opened, f"{namespace}/", blob)
+            if isinstance(found, Missing):
+                return found
+            return await self._ask(
+                opened, lambda: opened.account.verify(blob, limits, tell, stopped, seen=found), probe=False
+            )
         except NotLinkedError as error:
             return not_linked(error)
         except UnavailableError as error:

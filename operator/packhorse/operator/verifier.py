@@ -87,9 +87,12 @@ class Verifier:
         def note(done: int, _total: int) -> None:
             job.done = done
 
-        async with contextlib.nullcontext() if job.blob.size <= SMALL else self._large:
+        small = job.blob.size <= SMALL
+        async with contextlib.nullcontext() if small else self._large:
             try:
-                result = await self._storage.verify(package.metadata.namespace, package.blob, self._limits, note)
+                result = await self._storage.verify(
+                    package.metadata.namespace, package.blob, self._limits, note, seen=job.blob if small else None
+                )
             except Exception as error:
                 _log.exception("package %s/%s could not be read", *package.key)
                 message = f"reading the blob failed within the operator ({type(error).__name__}); see its log"
@@ -97,5 +100,5 @@ class Verifier:
         if isinstance(result, Content):
             result = replace(result, read_at=timestamp())
         job.result = result
-        if job.blob.size > SMALL:
+        if not small:
             self._ended(package.key)

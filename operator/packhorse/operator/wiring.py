@@ -48,14 +48,16 @@ class Parts:
         applications = ApplicationController(client, caches, events)
         limits = Limits()
         proxy = _storage_proxy(settings)
-        grants = Grants(client, storage, proxy=proxy, limits=limits, package_size=settings.package_size)
+        self._grants = grants = Grants(client, storage, proxy=proxy, limits=limits, package_size=settings.package_size)
         verifier = Verifier(storage, limits, self._package_changed)
         self._package_controller = PackageController(
             client, caches, storage, events, settings=settings, grants=grants, verifier=verifier
         )
         pools = PoolController(client, caches, events, nodes, self._dispatcher.presence)
         self._applications: WorkQueue[Key] = WorkQueue("Application", applications.reconcile, group=_namespace)
-        self._packages: WorkQueue[Key] = WorkQueue("ApplicationPackage", self._package_controller.reconcile, workers=8)
+        self._packages: WorkQueue[Key] = WorkQueue(
+            "ApplicationPackage", self._package_controller.reconcile, workers=8, group=_namespace
+        )
         self._pools: WorkQueue[Key] = WorkQueue("Pool", pools.reconcile, group=_namespace)
         self.service = NodeService(
             client, caches, self._dispatcher, storage=storage, package_changed=self._package_changed
@@ -88,6 +90,7 @@ class Parts:
 
     def _storage_changed(self, namespace: str | None) -> None:
         """An account answers again, or is another one: what waits for it need not wait longer. None: all namespaces."""
+        self._grants.forget_all()
         for package in self._caches.packages if namespace is None else self._caches.packages.in_namespace(namespace):
             linked = package.status.condition(STORAGE_LINKED)
             if linked is None or linked.status != "True":

@@ -166,7 +166,13 @@ class Account:
         self._ask(lambda: self._delete(blob))
 
     def verify(
-        self, blob: str, limits: Limits, progress: Progress | None = None, stopped: threading.Event | None = None
+        self,
+        blob: str,
+        limits: Limits,
+        progress: Progress | None = None,
+        stopped: threading.Event | None = None,
+        *,
+        seen: Blob | None = None,
     ) -> Content | Refused | Missing:
         """Read a blob from end to end: its digest, and whether it is a package that nodes can take.
 
@@ -180,6 +186,7 @@ class Account:
             limits: What a package may hold.
             progress: Told how many bytes were read, and of how many. What it raises ends the reading, and is passed on.
             stopped: Ends the reading soon after it is set.
+            seen: What ``find`` gave just before; it is asked for if None.
 
         Raises:
             UnavailableError: The account does not let it be read to its end, or it is replaced again and again.
@@ -187,12 +194,13 @@ class Account:
         """
         stopped = stopped or threading.Event()
         for _ in range(ROUNDS):
-            seen = self.find(blob)
-            if isinstance(seen, Missing):
-                return seen
+            found = seen or self.find(blob)
+            if isinstance(found, Missing):
+                return found
             try:
-                return self._verify(blob, seen, limits, progress or _no_progress, stopped)
+                return self._verify(blob, found, limits, progress or _no_progress, stopped)
             except _ChangedError:
+                seen = None
                 _log.info("the blob '%s' was replaced or deleted while it was read, so it is looked at anew", blob)
         raise UnavailableError(
             STORAGE_ERROR,

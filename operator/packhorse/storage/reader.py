@@ -38,7 +38,7 @@ class BlobReader:
     they take beside the last chunk is fetched twice, and nothing of a blob of up to ``KEPT`` + 1 chunks.
 
     Args:
-        fetch: Called in threads, ``AHEAD`` at a time.
+        fetch: Called in threads, ``AHEAD`` at a time; a blob of one chunk is fetched in the reading thread.
         size: Bytes of the blob.
         progress: Called in the reading thread.
         stopped: Ends the reading soon after it is set.
@@ -103,6 +103,8 @@ class BlobReader:
         return data
 
     def _arrived(self, index: int) -> bytes:
+        if self._count == 1:
+            return self._fetch(0, self._size)  # nothing to do meanwhile, so no other thread
         coming = self._coming.pop(index, None) or self._request(index)
         while True:
             try:

@@ -61,7 +61,13 @@ class FakeStorage:
         return self._blob(blob)
 
     async def verify(
-        self, _namespace: str, blob: str, _limits: Limits, progress: Callable[[int, int], None]
+        self,
+        _namespace: str,
+        blob: str,
+        _limits: Limits,
+        progress: Callable[[int, int], None],
+        *,
+        seen: Blob | None = None,
     ) -> Trouble | Missing | Content | Refused:
         self.asked["verify", blob] += 1
         await asyncio.sleep(0)
@@ -69,6 +75,7 @@ class FakeStorage:
             return self.trouble
         if blob not in self.blobs:
             return Missing()
+        assert seen in {None, self._blob(blob)}
         seen = self._blob(blob)
         if blob in self.held:
             progress(seen.size // 4, seen.size)

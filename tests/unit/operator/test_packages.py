@@ -230,6 +230,36 @@ async def test_leave_to_upload_is_given_and_taken_back(world: World) -> None:
 
 
 @story
+async def test_a_large_file_is_accepted_when_it_was_read_and_not_before(world: World) -> None:
+    path = f"{NAMESPACE}/blender.2.7.zip"
+    world.storage.sizes[path] = 100 << 20
+    world.add("2.7", blob="content")
+    await passes()
+    world.storage.put(path, "other")
+    world.storage.held[path] = asyncio.Event()
+    world.annotate(upload="2026-05-01T12:00:00Z")
+    await passes(30)
+    assert world.state() == ("Active", "Verifying")
+    world.storage.held[path].set()
+    await passes()
+    assert (world.state(), world.annotations()) == (("Active", "Activated"), {})
+    assert world.package()["status"]["sha256"] == digest("other")
+
+
+@story
+async def test_leave_is_given_anew_when_the_account_changed(world: World) -> None:
+    world.add("2.7")
+    world.annotate(upload="requested")
+    await passes()
+    world.api.remove(SECRET, NAMESPACE, "blender.2.7.upload")
+    await passes(60)
+    assert world.secret("blender.2.7.upload") is None
+    world.storage.heal()
+    await passes(20)
+    assert world.secret("blender.2.7.upload") is not None
+
+
+@story
 async def test_leave_to_download_is_given_and_taken_back(world: World) -> None:
     world.add("2.7", blob="content")
     await passes()

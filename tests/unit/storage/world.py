@@ -65,8 +65,15 @@ class FakeAccount:
         self.blobs.pop(blob, None)
 
     def verify(
-        self, blob: str, _limits: Limits, progress: Callable[[int, int], None], stopped: threading.Event
+        self,
+        blob: str,
+        _limits: Limits,
+        progress: Callable[[int, int], None],
+        stopped: threading.Event,
+        *,
+        seen: Blob,
     ) -> Content:
+        assert seen == self.blobs[blob]
         self._count("verify")
         self.reading(progress, stopped)
         return Content(self.blobs[blob], "digest", 1, 2)

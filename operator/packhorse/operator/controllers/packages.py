@@ -196,7 +196,7 @@ class PackageController:
     async def _end_what_is_over(self, package: ApplicationPackage, seen: Seen) -> None:
         """Take back leave and marks whose purpose was reached."""
         over: dict[str, None] = {}
-        if package.active and package.upload_ended:
+        if package.active and package.upload_ended and isinstance(seen, Blob | Content):  # so it was judged
             await self._grants.end_upload(package)
             over[UPLOAD_ANNOTATION] = None
         if isinstance(seen, Content | Refused | Missing) and package.verification_requested:
