@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 from packhorse.archive import Limits
 from packhorse.cluster.client import SECRET, Client
@@ -23,16 +24,18 @@ class Grants:
     Args:
         client: To write Secrets by; they need not be read.
         storage: Who signs.
-        proxy: Path on the API server by which the embedded storage is reached; empty where there is none.
+        embedded: ``host:port`` of the embedded storage, empty where there is none.
+        proxy: Path on the API server by which it is reached from outside the cluster.
         limits: What a package may hold, for those who judge one before they send it.
         package_size: Most bytes of a ZIP file, 0 for no limit.
     """
 
     def __init__(
-        self, client: Client, storage: LinkedStorage, *, proxy: str, limits: Limits, package_size: int
+        self, client: Client, storage: LinkedStorage, *, embedded: str, proxy: str, limits: Limits, package_size: int
     ) -> None:
         self._client = client
         self._storage = storage
+        self._embedded = embedded
         self._proxy = proxy
         self._limits = json.dumps({**dataclasses.asdict(limits), "packageSize": package_size})
         self._given: dict[tuple[str, str], float] = {}
@@ -74,6 +77,7 @@ class Grants:
         if time.monotonic() - self._given.get(about, float("-inf")) < RENEW:
             return
         url = await sign(package.metadata.namespace, package.blob)
+        way = {"proxyPath": self._proxy} if self._embedded and urlsplit(url).netloc == self._embedded else {}
         owner = {
             "apiVersion": API_VERSION,
             "kind": package.kind,
@@ -89,7 +93,7 @@ class Grants:
                 "labels": {"app.kubernetes.io/managed-by": "packhorse"},
                 "ownerReferences": [owner],
             },
-            "stringData": {"url": url, **more} | ({"proxyPath": self._proxy} if self._proxy else {}),
+            "stringData": {"url": url, **more, **way},
         }
         await self._client.apply(SECRET, body)
         self._given[about] = time.monotonic()

@@ -47,8 +47,14 @@ class Parts:
         self._dispatcher = Dispatcher(client, caches, Sessions(), self._pool_changed)
         applications = ApplicationController(client, caches, events)
         limits = Limits()
-        proxy = _storage_proxy(settings)
-        self._grants = grants = Grants(client, storage, proxy=proxy, limits=limits, package_size=settings.package_size)
+        self._grants = grants = Grants(
+            client,
+            storage,
+            embedded=settings.embedded_storage,
+            proxy=_storage_proxy(settings),
+            limits=limits,
+            package_size=settings.package_size,
+        )
         verifier = Verifier(storage, limits, self._package_changed)
         self._package_controller = PackageController(
             client, caches, storage, events, settings=settings, grants=grants, verifier=verifier

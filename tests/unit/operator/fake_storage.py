@@ -19,6 +19,7 @@ class FakeStorage:
     Attributes:
         trouble: What is answered in place of everything, if not None.
         blobs: Text and mark of each blob by path.
+        host: Of its addresses.
         sizes: Pretended length of some blobs.
         held: The reading of these blobs does not end before it is said to.
         asked: How often each method was called for each path.
@@ -28,6 +29,7 @@ class FakeStorage:
         self.trouble: Trouble | None = None
         self.blobs: dict[str, tuple[str, str]] = {}
         self.sizes: dict[str, int] = {}
+        self.host = "account.example"
         self.held: dict[str, asyncio.Event] = {}
         self.asked: Counter[tuple[str, str]] = Counter()
         self._marks = itertools.count(1)
@@ -49,7 +51,7 @@ class FakeStorage:
         self._changed.append(callback)
 
     async def folder_url(self, namespace: str) -> str | None:
-        return None if self.trouble else f"https://account.example/packhorse/{namespace}/"
+        return None if self.trouble else f"https://{self.host}/packhorse/{namespace}/"
 
     async def look(self, _namespace: str, blob: str, _max_age: float) -> Trouble | Missing | Blob:
         self.asked["look", blob] += 1
@@ -106,7 +108,7 @@ class FakeStorage:
             raise NotLinkedError(self.trouble.message)
         if isinstance(self.trouble, Unavailable):
             raise UnavailableError(self.trouble.reason, self.trouble.message)
-        return f"https://account.example/packhorse/{blob}?sp={permission}&sig=secret"
+        return f"https://{self.host}/packhorse/{blob}?sp={permission}&sig=secret"
 
     def _blob(self, blob: str) -> Blob:
         text, mark = self.blobs[blob]

@@ -217,7 +217,7 @@ async def test_leave_to_upload_is_given_and_taken_back(world: World) -> None:
     secret = world.secret("blender.2.7.upload")
     assert secret is not None
     assert secret["url"].startswith(f"https://account.example/packhorse/{NAMESPACE}/blender.2.7.zip?sp=rcw")
-    assert secret["proxyPath"] == "/api/v1/namespaces/system/services/https:azurite:10000/proxy"
+    assert "proxyPath" not in secret, "this account is none of the cluster's"
     assert '"packageSize": 1073741824' in secret["limits"]
     world.storage.put(f"{NAMESPACE}/blender.2.7.zip", "content")
     await passes(60)
@@ -257,6 +257,17 @@ async def test_leave_is_given_anew_when_the_account_changed(world: World) -> Non
     world.storage.heal()
     await passes(20)
     assert world.secret("blender.2.7.upload") is not None
+
+
+@story
+async def test_the_embedded_storage_is_reached_through_the_api_server(world: World) -> None:
+    world.storage.host = "azurite.system.svc:10000"
+    world.add("2.7")
+    world.annotate(upload="requested")
+    await passes()
+    secret = world.secret("blender.2.7.upload")
+    assert secret is not None
+    assert secret["proxyPath"] == "/api/v1/namespaces/system/services/https:azurite:10000/proxy"
 
 
 @story
