@@ -72,10 +72,10 @@ class Active:
 
 def one_more(cluster: Cluster, active: Active, container: object, number: int) -> float:
     """Seconds from the creation of one package in the other namespace until it is active."""
-    version = str(number)
-    container.upload_blob(f"{FEW}/probe.{version}.zip", content(version), overwrite=True)  # type: ignore[attr-defined]
+    application = f"probe-{number:04}"  # one each: an application has its quota
+    container.upload_blob(f"{FEW}/{application}.1.zip", content(application), overwrite=True)  # type: ignore[attr-defined]
     began = time.perf_counter()
-    cluster.create(PACKAGES, package("probe", version))
+    cluster.create(PACKAGES, package(application, "1"))
     active.wait(number + 1)
     return time.perf_counter() - began
 

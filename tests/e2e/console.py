@@ -16,7 +16,7 @@ POOL_IMAGE = "debian:bookworm-slim"
 
 _BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE_NAME = re.compile(r"# (?P<name>[\w./-]+)\n")
-_ERROR = re.compile(r"^error", re.IGNORECASE | re.MULTILINE)
+_ERROR = re.compile(r"^(error|the \S+ \S+ is invalid)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)

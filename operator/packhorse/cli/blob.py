@@ -3,6 +3,7 @@
 import contextlib
 import http
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -126,27 +127,46 @@ def _certificates(cluster: Cluster) -> tuple[str | bool, tuple[str, str] | None]
     return verify, certificate
 
 
+_TRIES = 4
+_PAUSE = 0.5  # seconds between two
+
+
 def _check_way(session: requests.Session, cluster: Cluster, address: str, purpose: str, again: str) -> None:
     """Ask whether the API server lets us through at all, with a small request of the same method.
 
     It would cut off a long upload that it refuses, and the reason would be lost. An upload is asked for without the
     blob's type, which no storage account takes; a download by the list of the blob's blocks.
     """
-    verify, certificate = _certificates(cluster)
     host = urlsplit(address).netloc
+    for left in reversed(range(_TRIES)):
+        refused = _refusal_on_the_way(session, cluster, address, purpose, again)
+        if refused is None:
+            return
+        status, message = refused
+        if status == http.HTTPStatus.FORBIDDEN:
+            raise CliError(
+                f"{host} does not let you reach the storage inside the cluster: {message}",
+                "Ask the cluster's administrator for the role packhorse-uploader in Packhorse's namespace.",
+            )
+        if not left:
+            raise CliError(f"The storage inside the cluster cannot be reached: {message}", again)
+        time.sleep(_PAUSE)  # the API server may have taken a connection that the storage had just closed
+
+
+def _refusal_on_the_way(
+    session: requests.Session, cluster: Cluster, address: str, purpose: str, again: str
+) -> tuple[int, str] | None:
+    """What the API server itself answers, status and message; None if it is the storage account that speaks."""
+    verify, certificate = _certificates(cluster)
     method, url = ("PUT", address) if purpose == "upload" else ("GET", f"{address}&comp=blocklist")
     try:
         answer = session.request(method, url, verify=verify, cert=certificate, timeout=30)
     except requests.RequestException as error:
-        raise ConnectionLostError(f"The cluster at {host} cannot be reached.", again) from error
+        raise ConnectionLostError(f"The cluster at {urlsplit(address).netloc} cannot be reached.", again) from error
     try:
         said = answer.json()
     except ValueError:
-        return  # XML, so it is the storage account that speaks
+        return None  # XML
     if isinstance(said, dict) and said.get("kind") == "Status":
-        if answer.status_code == http.HTTPStatus.FORBIDDEN:
-            raise CliError(
-                f"{host} does not let you reach the storage inside the cluster: {said.get('message')}",
-                "Ask the cluster's administrator for the role packhorse-uploader in Packhorse's namespace.",
-            )
-        raise CliError(f"The storage inside the cluster cannot be reached: {said.get('message')}", again)
+        return answer.status_code, str(said.get("message"))
+    return None

@@ -9,7 +9,7 @@ from packhorse.cli.duration import seconds
 from packhorse.cli.options import Output, Target
 from packhorse.cli.parsing import parse
 from packhorse.model import Application, ApplicationPackage
-from packhorse.model.names import application_name
+from packhorse.model.names import application_name, object_name
 from packhorse.model.package import UPLOAD_ANNOTATION
 
 
@@ -77,7 +77,7 @@ def show(target: Target, application: str, version: str, form: Output | None) ->
 
 def _facts(package: ApplicationPackage, owner: Application | None) -> list[tuple[str, str]]:
     spec, status = package.spec, package.status
-    default = owner is not None and (owner.spec.default_version or "").lower() == spec.version.lower()
+    default = owner is not None and object_name(owner.spec.default_version or "") == object_name(spec.version)
     facts = [
         ("Package", package.metadata.name),
         ("Application", spec.application_id),

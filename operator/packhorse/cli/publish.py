@@ -1,5 +1,6 @@
 """Making a ZIP file a version of an application: judged here, uploaded, awaited until it is active."""
 
+import contextlib
 import time
 
 from packhorse.archive import Limits
@@ -14,10 +15,11 @@ from packhorse.cli.options import Manifest, Target
 from packhorse.cli.upload import AGAIN, GrantEndedError, upload
 from packhorse.model import Application, ApplicationPackage, PackageState
 from packhorse.model.meta import API_VERSION
-from packhorse.model.names import application_name
+from packhorse.model.names import application_name, object_name
 from packhorse.model.package import REQUESTED, UPLOAD_ANNOTATION
 
 _PATIENCE = 30.0  # seconds until a package that was created in vain has to be gone
+_LISTING = 10.0  # seconds until an application lists a version that is active
 _TRIES = 5
 
 
@@ -97,6 +99,7 @@ class Publication:
             self._check(application, earlier, replace=replace)
             self._send(cluster, application, earlier, force=force)
             activate(cluster, self._name, UPLOAD_ANNOTATION, limit, self._content.sha256)
+            self._await_listing(cluster)
             print(f"applicationpackage/{self._name} active ({self._content})")
         if self._set_default:
             applications.change(
@@ -105,6 +108,16 @@ class Publication:
                 {"defaultVersion": self._version},
                 f"default version {self._version}",
             )
+
+    def _await_listing(self, cluster: Cluster) -> None:
+        """Wait until the application lists the version, so that whatever is asked next shows it; not for long."""
+        name = application_name(self._application)
+        deadline = time.monotonic() + _LISTING
+        with contextlib.closing(cluster.follow(APPLICATIONS, name=name, deadline=deadline)) as changes:
+            for change in changes:
+                listed = change.objects.get(name, {}).get("status", {}).get("versions", ())
+                if any(object_name(each["version"]) == object_name(self._version) for each in listed):
+                    return
 
     def _adopt_spelling(self, earlier: ApplicationPackage) -> None:
         """Write id and version as they were written first: they cannot be changed, and their case does not matter."""

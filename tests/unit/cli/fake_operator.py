@@ -146,9 +146,18 @@ class Operator:
         status = {"state": "Active", "sha256": sha256, "size": len(data), "files": 1, "lastActivationTime": _SINCE}
         ready = [condition("Ready", "True", "", "Activated"), condition("StorageLinked", "True", FOLDER)]
         cluster.update("applicationpackages", name, status={**status, "conditions": ready})
+        self._list(cluster, get(cluster, name), len(data))
         if cluster.find("secrets", f"{name}.upload"):
             cluster.remove("secrets", f"{name}.upload")
         cluster.update("applicationpackages", name, metadata={"annotations": {UPLOAD: None}})
+
+    def _list(self, cluster: FakeCluster, item: Json, size: int) -> None:
+        """Have its application list a version."""
+        version, application = item["spec"]["version"], item["spec"]["applicationId"].lower()
+        earlier = (cluster.find("applications", application) or {}).get("status", {}).get("versions", [])
+        others = [each for each in earlier if each["version"] != version]
+        listed = {"version": version, "size": size, "lastActivationTime": _SINCE}
+        cluster.update("applications", application, status={"id": application, "versions": [*others, listed]})
 
     def _fail(self, cluster: FakeCluster, name: str, why: str) -> None:
         refused = [condition("Ready", "False", why)]
