@@ -1,8 +1,6 @@
 """A package's way out of the storage account: pieces in parallel, its digest compared, published by one rename."""
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +14,11 @@ from packhorse.cli.cluster import Cluster
 from packhorse.cli.connection import connect
 from packhorse.cli.content import DIGITS, digest
 from packhorse.cli.errors import INTERRUPTED, ApiError, CliError
-from packhorse.cli.files import default_mode
 from packhorse.cli.grant import Grant, annotate, await_grant, request
 from packhorse.cli.options import Target
 from packhorse.cli.output import say
 from packhorse.cli.progress import meter
+from packhorse.cli.whole import written_whole
 from packhorse.model import ApplicationPackage
 from packhorse.model.package import DOWNLOAD_ANNOTATION
 
@@ -87,14 +85,9 @@ def _give_back(cluster: Cluster, name: str) -> None:
 def _fetch(cluster: Cluster, grant: Grant, package: ApplicationPackage, file: Path) -> int:
     """Fetch the blob to the file; its length in bytes."""
     try:
-        descriptor, part_name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        part = Path(part_name)
-        try:
-            try:
-                with open_blob(cluster, grant, "download", _AGAIN) as client:
-                    size = _receive(client, package, part)
-            finally:
-                os.close(descriptor)
+        with written_whole(file) as (_, part):
+            with open_blob(cluster, grant, "download", _AGAIN) as client:
+                size = _receive(client, package, part)
             found = digest(part, file.name)
             if found != package.status.sha256:
                 raise CliError(
@@ -103,10 +96,6 @@ def _fetch(cluster: Cluster, grant: Grant, package: ApplicationPackage, file: Pa
                     "Have the operator look: packhorse package verify"
                     f" {package.spec.application_id} {package.spec.version}",
                 )
-            part.chmod(default_mode())
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise CliError(f"{file} cannot be written: {error.strerror or error}.") from error
     return size

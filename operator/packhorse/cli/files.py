@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from packhorse.cli.cluster import Cluster
 from packhorse.cli.errors import ApiError, CliError, ConnectionLostError
 from packhorse.cli.exec import Channel, Exec, NotStartedError
 from packhorse.cli.progress import Advance
+from packhorse.cli.whole import written_whole
 from packhorse.model import Task
 
 ROOT = PurePosixPath("/mnt/batch/tasks")
@@ -116,17 +116,10 @@ class RemoteFile:
             CliError: It cannot be written here.
         """
         try:
-            descriptor, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
-            part = Path(name)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    for piece in self.read(0, size):
-                        file.write(piece)
-                        advance(file.tell())
-                part.chmod(default_mode())
-                part.replace(destination)
-            finally:
-                part.unlink(missing_ok=True)
+            with written_whole(destination) as (file, _):
+                for piece in self.read(0, size):
+                    file.write(piece)
+                    advance(file.tell())
         except OSError as error:
             raise CliError(f"{destination} cannot be written: {error.strerror or error}.") from error
 
@@ -160,10 +153,3 @@ class RemoteFile:
                 yield running
         except NotStartedError as error:
             raise NodeGoneError(f"Node {self.node} does not run now: {error.message}") from error
-
-
-def default_mode() -> int:
-    """The mode that a new file gets here; temporary files have a narrower one."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return 0o666 & ~mask

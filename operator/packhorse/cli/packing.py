@@ -22,8 +22,8 @@ from packhorse.archive.entries import Kind
 from packhorse.archive.errors import shown
 from packhorse.archive.tree import Tree
 from packhorse.cli.errors import CliError
-from packhorse.cli.files import default_mode
 from packhorse.cli.progress import Advance, meter
+from packhorse.cli.whole import written_whole
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file can tell
 _UNIX = 3
@@ -93,16 +93,8 @@ def pack(folder: Path, target: Path) -> None:
         raise CliError(f"{folder} is no folder.")
     if folder.resolve() in target.resolve().parents:
         raise CliError(f"{target} would be inside of {folder}, and so a part of itself.", "Write it elsewhere.")
-    with _readable(folder), _writable(target, ""):
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        part = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                _pack(folder, file)
-            part.chmod(default_mode())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+    with _readable(folder), _writable(target, ""), written_whole(target) as (file, _):
+        _pack(folder, file)
 
 
 class _SourceError(Exception):

@@ -34,14 +34,11 @@ from packhorse.storage.errors import (
     CONTAINER_NOT_FOUND,
     HIERARCHICAL_NAMESPACE,
     STORAGE_ERROR,
-    NotLinkedError,
     UnavailableError,
     denied,
     error_code,
     explained,
     no_storage,
-    not_linked,
-    unavailable,
 )
 from packhorse.storage.identity import workload_identity
 from packhorse.storage.reader import BlobReader, Progress, StoppedError
@@ -54,8 +51,6 @@ from packhorse.storage.signing import (
     KeySigner,
     Signer,
 )
-
-__all__ = ["Account", "NotLinkedError", "UnavailableError", "not_linked", "unavailable"]
 
 T = TypeVar("T")
 
