@@ -132,19 +132,30 @@ class Presence:
     running: int
 
 
-def node_state(pod: Pod, presence: Presence | None, target: int) -> NodeState:
-    """The state of a node, in Batch's words. ``target`` is how many nodes the pool should have."""
+_CONNECTED = {NodeState.IDLE, NodeState.RUNNING, NodeState.UNKNOWN}
+
+
+def node_state(pod: Pod, presence: Presence | None, target: int, earlier: NodeState | None = None) -> NodeState:
+    """The state of a node, in Batch's words.
+
+    Args:
+        pod: The node's pod.
+        presence: What its connection shows, None where it has none.
+        target: How many nodes the pool should have.
+        earlier: Its state until now: contact is lost only with a node that there was contact with.
+    """
     if pod.deleting:
         return NodeState.LEAVING_POOL if pod.ordinal >= target else NodeState.REBOOTING
     if pod.problem is not None:
         return NodeState.UNUSABLE
     if pod.install is Install.WAITING:
         return NodeState.CREATING
-    if pod.install is not Install.DONE or not pod.ready:
+    if pod.install is not Install.DONE:
         return NodeState.UNKNOWN if presence else NodeState.STARTING
-    if presence is None:
-        return NodeState.STARTING
-    return NodeState.RUNNING if presence.running else NodeState.IDLE
+    if presence is not None and pod.ready:
+        return NodeState.RUNNING if presence.running else NodeState.IDLE
+    met = presence is not None or earlier in _CONNECTED
+    return NodeState.UNKNOWN if met else NodeState.STARTING
 
 
 def node_status(
@@ -168,7 +179,7 @@ def node_status(
         revision: The template that a node would be made from now.
         now: RFC 3339.
     """
-    state = node_state(pod, presence, target)
+    state = node_state(pod, presence, target, earlier.state if earlier else None)
     deployed = [item.package for item in presence.packages] if presence else []
     packages = tuple(deployed_package(package) for package in deployed)
     if presence is None and earlier is not None and state is not NodeState.CREATING:

@@ -138,6 +138,25 @@ def status(
     return node_status(observe_pod(raw), presence, earlier, target=2, wanted=wanted, revision=revision, now=now)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (NodeState.IDLE, NodeState.UNKNOWN),
+        (NodeState.RUNNING, NodeState.UNKNOWN),
+        (NodeState.UNKNOWN, NodeState.UNKNOWN),
+        (NodeState.STARTING, NodeState.STARTING),
+        (NodeState.CREATING, NodeState.STARTING),
+    ],
+)
+@pytest.mark.parametrize("ready", [True, False])
+def test_contact_is_lost_only_where_there_was_some(before: NodeState, after: NodeState, ready: bool) -> None:
+    earlier = status(pod(), IDLE).model_copy(update={"state": before})
+    assert status(pod(ready=ready), AWAY, earlier).state is after
+    assert status(pod(), IDLE, earlier).state is NodeState.IDLE
+    installing = {"state": {"running": {}}}
+    assert status(pod(installing, ready=False), AWAY, earlier).state is NodeState.STARTING
+
+
 def test_what_is_read_of_a_pod() -> None:
     found = observe_pod(pod(name="render-12"))
     assert (found.namespace, found.name, found.pool, found.ordinal) == ("team", "render-12", "render", 12)
