@@ -5,13 +5,14 @@ import json
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import requests
 from azure.core.pipeline.transport import RequestsTransport
-from azure.storage.blob import BlobServiceClient, ContainerClient
+from azure.storage.blob import BlobServiceClient, ContainerClient, ExponentialRetry
 from requests.adapters import HTTPAdapter
 
 from tests.cluster.cluster import Cluster
@@ -38,6 +39,7 @@ def embedded_storage(cluster: Cluster, namespace: str, *, connections: int = 8) 
         service = BlobServiceClient(
             f"https://127.0.0.1:{local}/{account}",
             credential={"account_name": account, "account_key": data["AZURITE_ACCOUNTS"].partition(":")[2]},
+            retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=6),
             transport=RequestsTransport(session=_session(host, connections), connection_verify=authority),
         )
         with service:
@@ -70,21 +72,40 @@ def _trusting(certificate: str) -> Iterator[str]:
 
 @contextmanager
 def _forwarded(cluster: Cluster, namespace: str, service: str, port: str) -> Iterator[int]:
-    """A local port that leads to a service's."""
+    """A local port that leads to a service's. ``kubectl`` ends with a connection that breaks: it is started again."""
+    closed = threading.Event()
+    process, local = _forward(cluster, namespace, service, f":{port}")
+
+    def keep() -> None:
+        nonlocal process
+        while not closed.is_set():
+            process.wait()
+            if not closed.is_set():
+                process, _ = _forward(cluster, namespace, service, f"{local}:{port}")
+
+    keeper = threading.Thread(target=keep, daemon=True)
+    keeper.start()
+    try:
+        yield local
+    finally:
+        closed.set()
+        process.kill()
+        keeper.join()
+
+
+def _forward(cluster: Cluster, namespace: str, service: str, ports: str) -> tuple[subprocess.Popen[str], int]:
+    """A process that forwards a port, once it does, and the local port."""
     command = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "-n", namespace]
     process = subprocess.Popen(
-        [*map(str, command), "port-forward", f"service/{service}", f":{port}"],
+        [*map(str, command), "port-forward", f"service/{service}", ports],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        found = re.search(r"127\.0\.0\.1:(\d+)", line)
-        if found is None:
-            process.kill()
-            raise ClusterError(f"port {port} of service {service} cannot be forwarded: {process.communicate()[1]}")
-        yield int(found[1])
-    finally:
+    line = process.stdout.readline() if process.stdout else ""
+    found = re.search(r"127\.0\.0\.1:(\d+)", line)
+    if found is None:
         process.kill()
-        process.communicate()
+        raise ClusterError(f"the ports {ports} of service {service} cannot be forwarded: {line}")
+    threading.Thread(target=process.communicate, daemon=True).start()  # what it says must not fill the pipe
+    return process, int(found[1])
