@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from packhorse.cluster.cache import Cache, Key
 from packhorse.cluster.client import POD, STATEFUL_SET, Kind, kind_of
@@ -12,6 +12,8 @@ from packhorse.domain.references import Catalog
 from packhorse.model import Application, ApplicationPackage, Pool, Task
 from packhorse.model.names import application_name
 from packhorse.model.pool import POOL_LABEL
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Caches:
         self.pods = Cache(observe_pod)
         self.node_sets = Cache(observe_stateful_set)
         self._by_application: defaultdict[Key, set[Key]] = defaultdict(set)
+        self._by_blob: defaultdict[str, set[Key]] = defaultdict(set)
         self.packages.subscribe(self._package_seen)
 
     def watched(self) -> list[tuple[Kind, str, Cache[Any]]]:
@@ -73,18 +76,34 @@ class Caches:
         found = (self.packages.get(key) for key in self._by_application.get(application, ()))
         return [package for package in found if package is not None]
 
+    def packages_made_of(self, blob: str) -> set[Key]:
+        """The packages that are, or should be, made of a blob."""
+        return self._by_blob.get(blob, set())
+
     def _package_seen(self, key: Key, before: ApplicationPackage | None, now: ApplicationPackage | None) -> None:
-        seen = now or before
-        if seen is None:
-            return
-        application = (key[0], application_name(seen.spec.application_id))
+        if before is not None:
+            _discard(self._by_application, _application_of(before), key)
+            for blob in _blobs_of(before):
+                _discard(self._by_blob, blob, key)
         if now is not None:
-            self._by_application[application].add(key)
-            return
-        self._by_application[application].discard(key)
-        if not self._by_application[application]:
-            del self._by_application[application]
+            self._by_application[_application_of(now)].add(key)
+            for blob in _blobs_of(now):
+                self._by_blob[blob].add(key)
 
     def nodes_of(self, pool: Key) -> list[Pod]:
         """The pods that are the nodes of a pool."""
         return [pod for pod in self.pods.in_namespace(pool[0]) if pod.pool == pool[1]]
+
+
+def _application_of(package: ApplicationPackage) -> Key:
+    return package.metadata.namespace, application_name(package.spec.application_id)
+
+
+def _blobs_of(package: ApplicationPackage) -> set[str]:
+    return {package.blob, package.status.blob or package.blob}
+
+
+def _discard(index: defaultdict[K, set[Key]], entry: K, key: Key) -> None:
+    index[entry].discard(key)
+    if not index[entry]:
+        del index[entry]

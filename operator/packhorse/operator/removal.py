@@ -62,14 +62,8 @@ class Removal:
 
     async def _remove_blobs(self, package: ApplicationPackage) -> float | None:
         """Remove what the package was made of and what it should be made of; seconds to wait, or None when done."""
-        others = {
-            path
-            for other in self._caches.packages.in_namespace(package.metadata.namespace)
-            if other.metadata.uid != package.metadata.uid
-            for path in (other.blob, other.status.blob)
-        }
         for path in dict.fromkeys([package.blob, package.status.blob or package.blob]):
-            if path in others:
+            if self._caches.packages_made_of(path) - {package.key}:
                 continue
             gone = await self._storage.delete(package.metadata.namespace, path)
             if isinstance(gone, NotLinked):

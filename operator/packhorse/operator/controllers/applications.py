@@ -8,9 +8,8 @@ from packhorse.cluster.status import write_status
 from packhorse.domain import azure
 from packhorse.domain.applications import application_status
 from packhorse.domain.conditions import READY
-from packhorse.model import Application, ApplicationPackage
+from packhorse.model import Application
 from packhorse.model.application import PACKAGES_FINALIZER
-from packhorse.model.names import application_name
 from packhorse.operator.caches import Caches
 
 _TOLD = {azure.DEFAULT_VERSION_NOT_ACTIVE, azure.PACKAGES_NOT_EMPTY}
@@ -31,7 +30,8 @@ class ApplicationController:
             return
         if application.metadata.deletion_timestamp is None:
             application = await self._set_finalizer(application, present=True)
-        elif not self._caches.packages_of(key) and not await self._has_packages(key):
+        elif not self._caches.packages_of(key):
+            # A package that the watch has not told of yet makes the application again, as any first one does.
             await self._set_finalizer(application, present=False)
             return
         status = application_status(application, self._caches.packages_of(key), timestamp())
@@ -66,11 +66,3 @@ class ApplicationController:
             return application
         self._caches.applications.put(raw)
         return self._caches.applications.get(application.key) or application
-
-    async def _has_packages(self, key: Key) -> bool:
-        """Whether there are packages that the watch has not told of yet. What they show is taken into the cache."""
-        found = False
-        async for raw in self._client.list(kind_of(ApplicationPackage), key[0]):
-            self._caches.packages.put(raw)
-            found = found or application_name(raw["spec"]["applicationId"]) == key[1]
-        return found
