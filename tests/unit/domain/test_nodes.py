@@ -153,7 +153,7 @@ def test_contact_is_lost_only_where_there_was_some(before: NodeState, after: Nod
     earlier = status(pod(), IDLE).model_copy(update={"state": before})
     assert status(pod(ready=ready), AWAY, earlier).state is after
     assert status(pod(), IDLE, earlier).state is NodeState.IDLE
-    installing = {"state": {"running": {}}}
+    installing: dict[str, Any] = {"state": {"running": {}}}
     assert status(pod(installing, ready=False), AWAY, earlier).state is NodeState.STARTING
 
 
