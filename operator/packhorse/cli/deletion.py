@@ -10,6 +10,7 @@ from packhorse.cli.connection import connect
 from packhorse.cli.errors import ApiError, CliError
 from packhorse.cli.options import Target
 from packhorse.cli.output import say
+from packhorse.domain.wording import some
 from packhorse.model.names import application_name
 
 _SHOWN = 10  # names in a message
@@ -58,7 +59,7 @@ def delete_application(
         if packages and not all_packages:
             raise CliError(
                 f"The application {owner.id} has {output.plural(len(packages), 'package')}:"
-                f" {_some([package.spec.version for package in packages])}.",
+                f" {some([package.spec.version for package in packages], _SHOWN)}.",
                 "Delete them first, or with it: --all-packages.",
             )
         for package in packages:
@@ -125,12 +126,7 @@ def _await_gone(
             if not left:
                 return
     raise CliError(
-        f"The time is up: {_some(sorted(left))} {'is' if len(left) == 1 else 'are'} still being deleted."
+        f"The time is up: {some(sorted(left), _SHOWN)} {'is' if len(left) == 1 else 'are'} still being deleted."
         + "".join(f" {said[name]}" for name in sorted(left) if said.get(name)),
         "It goes on by itself, as soon as it can.",
     )
-
-
-def _some(found: Sequence[str]) -> str:
-    more = len(found) - _SHOWN
-    return ", ".join(found[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

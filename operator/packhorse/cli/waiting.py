@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from packhorse.cli import duration, output
@@ -11,6 +11,7 @@ from packhorse.cli.connection import connect
 from packhorse.cli.errors import INTERRUPTED, CliError, UsageError
 from packhorse.cli.options import Target
 from packhorse.cli.progress import Advance, meter
+from packhorse.domain.wording import some
 
 _NAMED = 5  # names in a message
 
@@ -118,7 +119,8 @@ def wait_on(cluster: Cluster, choice: Choice, limit: float | None) -> None:
         ) from None
     if outcome.failed:
         raise CliError(
-            f"{len(outcome.failed)} of {output.plural(outcome.total, 'task')} failed: {_some(outcome.failed)}",
+            f"{len(outcome.failed)} of {output.plural(outcome.total, 'task')} failed:"
+            f" {some(sorted(outcome.failed), _NAMED)}",
             f"See what one wrote: packhorse task logs --stderr {min(outcome.failed)}",
         )
     if outcome.total > 1:
@@ -160,12 +162,6 @@ def why_failed(status: Json) -> str:
 def _late(outcome: Outcome) -> CliError:
     return CliError(
         f"The time is up: {len(outcome.pending)} of {output.plural(outcome.total, 'task')} not completed:"
-        f" {_some(outcome.pending)}",
+        f" {some(sorted(outcome.pending), _NAMED)}",
         "They run on; wait again, or see: kubectl get tasks",
     )
-
-
-def _some(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    more = len(shown) - _NAMED
-    return ", ".join(shown[:_NAMED]) + (f" and {more} more" if more > 0 else "")

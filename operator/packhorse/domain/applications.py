@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from packhorse.domain import azure
 from packhorse.domain.conditions import READY, Observation, conditions
+from packhorse.domain.wording import some
 from packhorse.model import Application, ApplicationPackage, ApplicationStatus
 from packhorse.model.application import ApplicationVersion
 from packhorse.model.names import object_name
@@ -42,7 +43,7 @@ def _ready(application: Application, active: Sequence[ApplicationPackage]) -> Ob
     default = application.spec.default_version
     if default is None or any(object_name(package.spec.version) == object_name(default) for package in active):
         return Observation(READY, True, "Usable", f"{len(active)} active version(s)")
-    known = _some([package.spec.version for package in active]) or "none"
+    known = some([package.spec.version for package in active], _NAMED) or "none"
     return Observation(
         READY,
         False,
@@ -53,7 +54,7 @@ def _ready(application: Application, active: Sequence[ApplicationPackage]) -> Ob
 
 
 def _waiting(packages: Sequence[ApplicationPackage]) -> Observation:
-    names = _some(sorted(package.metadata.name for package in packages))
+    names = some(sorted(package.metadata.name for package in packages), _NAMED)
     return Observation(
         READY,
         False,
@@ -61,8 +62,3 @@ def _waiting(packages: Sequence[ApplicationPackage]) -> Observation:
         f"the application goes when its packages are gone: {names}."
         " Delete them with: kubectl delete applicationpackage NAME",
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -10,6 +10,7 @@ import time
 from packhorse.clock import timestamp
 from packhorse.cluster.client import NAMESPACE, ApiError, Client, kind_of
 from packhorse.cluster.events import EventRecorder
+from packhorse.cluster.finalizers import remove_finalizer
 from packhorse.cluster.status import write_status
 from packhorse.domain.packages import NotLinked, Unavailable, deletion_status, locked
 from packhorse.model import Application, ApplicationPackage
@@ -56,8 +57,7 @@ class Removal:
                 return again
         if application is not None:
             await self._clear_default(application, package)
-        others = [name for name in package.metadata.finalizers if name != BLOB_FINALIZER]
-        await self._patch(package, {"metadata": {"finalizers": others or None}})
+        await remove_finalizer(self._client, package, BLOB_FINALIZER)
         return None
 
     async def _remove_blobs(self, package: ApplicationPackage) -> float | None:
@@ -102,14 +102,6 @@ class Removal:
         """Whether the whole namespace is being deleted."""
         raw = await self._client.find(NAMESPACE, "", namespace)
         return raw is None or "deletionTimestamp" in raw["metadata"]
-
-    async def _patch(self, package: ApplicationPackage, body: dict[str, dict[str, object]]) -> None:
-        body["metadata"] |= {"uid": package.metadata.uid, "resourceVersion": package.metadata.resource_version}
-        try:
-            await self._client.patch(kind_of(ApplicationPackage), *package.key, body)
-        except ApiError as error:
-            if not error.not_found:
-                raise
 
 
 def _age(package: ApplicationPackage) -> float:

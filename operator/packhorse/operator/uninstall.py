@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from packhorse.cluster.client import ApiError, ApiUnavailableError, Client, Kind, kind_of
-from packhorse.model import Application, ApplicationPackage
+from packhorse.cluster.finalizers import remove_finalizer
+from packhorse.model import Application, ApplicationPackage, Resource
 from packhorse.model.application import PACKAGES_FINALIZER
 from packhorse.model.package import BLOB_FINALIZER
 
@@ -41,7 +42,7 @@ async def release(client: Client, namespaces: tuple[str, ...]) -> int:
             held = [raw for raw in found if finalizer in raw["metadata"].get("finalizers", ())]
             async with asyncio.TaskGroup() as group:
                 for raw in held:
-                    group.create_task(_release(client, kind, raw, finalizer, slots))
+                    group.create_task(_release(client, resource, raw, finalizer, slots))
             released += len(held)
             _log.info("%s in %s: %d of %d released", kind.plural, namespace or "all namespaces", len(held), len(found))
     return released
@@ -57,22 +58,17 @@ async def _list(client: Client, kind: Kind, namespace: str | None) -> Any:
 
 
 async def _release(
-    client: Client, kind: Kind, raw: Mapping[str, Any], finalizer: str, slots: asyncio.Semaphore
+    client: Client, resource: type[Resource], raw: Mapping[str, Any], finalizer: str, slots: asyncio.Semaphore
 ) -> None:
     namespace, name = raw["metadata"]["namespace"], raw["metadata"]["name"]
     async with slots:
         for failures in range(1, TRIES + 1):
-            current = await client.find(kind, namespace, name)
-            if current is None or finalizer not in current["metadata"].get("finalizers", ()):
+            current = await client.find(kind_of(resource), namespace, name)
+            if current is None:
                 return
-            others = [each for each in current["metadata"]["finalizers"] if each != finalizer]
-            version = current["metadata"]["resourceVersion"]
-            body = {"metadata": {"finalizers": others or None, "resourceVersion": version}}
             try:
-                await client.patch(kind, namespace, name, body)
+                await remove_finalizer(client, resource.model_validate(current), finalizer)
             except ApiError as error:
-                if error.not_found:
-                    return
                 if error.reason != "Conflict" or failures == TRIES:
                     raise
             else:

@@ -117,7 +117,7 @@ class Parts:
         if seen is None:
             return
         if now is None:
-            self._package_controller.gone(seen)
+            self._package_controller.forget(seen)
         self._applications.add((key[0], application_name(seen.spec.application_id)), APPLICATION_STATUS_DELAY)
         if before is None or now is None or before.active != now.active or before.status.sha256 != now.status.sha256:
             self._pools_changed(key[0])

@@ -3,11 +3,13 @@
 import random
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from packhorse.clock import timestamp
 from packhorse.cluster.cache import Key
 from packhorse.cluster.client import ApiError, Client, kind_of
 from packhorse.cluster.events import EventRecorder
+from packhorse.cluster.finalizers import add_finalizer
 from packhorse.cluster.status import write_status
 from packhorse.domain.conditions import READY
 from packhorse.domain.packages import (
@@ -78,7 +80,7 @@ class PackageController:
         if package is None:
             return None
         if package.metadata.deletion_timestamp is not None:
-            self._forget(package)
+            self.forget(package)
             return await self._removal.finish(package)
         package = await self._hold(package)
         application = await self._application(package)
@@ -90,28 +92,23 @@ class PackageController:
         await self._end_what_is_over(package, seen)
         return _again(package, seen)
 
-    def gone(self, package: ApplicationPackage) -> None:
-        """Drop what is remembered of a package that is no more."""
-        self._forget(package)
-
-    def _forget(self, package: ApplicationPackage) -> None:
+    def forget(self, package: ApplicationPackage) -> None:
+        """Drop what is remembered of a package that is no more, or will not be for long."""
         self._verifier.forget(package.metadata.uid)
         self._grants.forget(package)
 
     async def _hold(self, package: ApplicationPackage) -> ApplicationPackage:
         """Have the package wait for us when it is deleted."""
-        if BLOB_FINALIZER in package.metadata.finalizers:
-            return package
-        metadata = {
-            "uid": package.metadata.uid,
-            "resourceVersion": package.metadata.resource_version,
-            "finalizers": [*package.metadata.finalizers, BLOB_FINALIZER],
-        }
-        return await self._change(package, metadata)
+        raw = await add_finalizer(self._client, package, BLOB_FINALIZER)
+        return package if raw is None else self._taken(package, raw)
 
     async def _change(self, package: ApplicationPackage, metadata: Mapping[str, object]) -> ApplicationPackage:
         """Change metadata; the package as it is then."""
         raw = await self._client.patch(kind_of(ApplicationPackage), *package.key, {"metadata": metadata})
+        return self._taken(package, raw)
+
+    def _taken(self, package: ApplicationPackage, raw: Mapping[str, Any]) -> ApplicationPackage:
+        """Take the answer to a write of ours into the cache; the package as it is then."""
         self._caches.packages.put(raw)
         return self._caches.packages.get(package.key) or package
 
@@ -181,8 +178,7 @@ class PackageController:
             warning = ready.status != "True" and not isinstance(seen, Missing)
             if not isinstance(seen, NotLinked | Unavailable) or self._is_news(package, ready.reason):
                 await self._events.record(package, ready.reason, ready.message, action="Activate", warning=warning)
-        self._caches.packages.put(raw)
-        return self._caches.packages.get(package.key) or package
+        return self._taken(package, raw)
 
     def _is_news(self, package: ApplicationPackage, reason: str) -> bool:
         """Whether a trouble with the account is to be told: not by each of a thousand packages."""
