@@ -169,11 +169,12 @@ class FakeCluster:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._serve())
         # Watches that nobody listens to any more, connections that were made last, and what these begin as they end.
-        while left := asyncio.all_tasks(self._loop):
+        while (left := asyncio.all_tasks(self._loop)) or self._server.connections:
             for task in left:
                 task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        self._loop.run_until_complete(asyncio.sleep(0))
+            for connection in self._server.connections:
+                connection.force_close()
+            self._loop.run_until_complete(asyncio.gather(asyncio.sleep(0), *left, return_exceptions=True))
         self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
@@ -183,6 +184,8 @@ class FakeCluster:
         app.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
+        assert runner.server
+        self._server = runner.server
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         self.port = runner.addresses[0][1]

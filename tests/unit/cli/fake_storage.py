@@ -1,5 +1,6 @@
 """A storage account for the command line to talk to: blocks and their lists, ranges, marks, and one signature."""
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
@@ -83,7 +84,7 @@ class FakeStorage:
     async def _block(self, request: web.Request, path: str) -> web.Response:
         data = await request.read()
         if self.on_block:
-            self.on_block.pop(0)()
+            await asyncio.to_thread(self.on_block.pop(0))  # it may wait: other connections are served meanwhile
         if self.throttle:
             self.throttle -= 1
             return _error(503, "ServerBusy")
