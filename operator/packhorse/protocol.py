@@ -9,6 +9,7 @@ pydantic since the agent on a node has to stay small.
 """
 
 from pathlib import PurePosixPath
+from typing import Literal
 
 import msgspec
 
@@ -88,11 +89,33 @@ class VisiblePackage(msgspec.Struct, frozen=True, rename="camel"):
     by_default: bool = False
 
 
+class StartTask(msgspec.Struct, frozen=True, rename="camel"):
+    """What a node runs when it starts, after its packages are installed.
+
+    Attributes:
+        environment: Its own settings; it has the node's variables besides.
+        max_retry_count: How often it is run again after an exit code other than 0; -1 means without limit.
+        wait_for_success: The node gets tasks only when it has succeeded.
+    """
+
+    command_line: str
+    environment: dict[str, str]
+    max_retry_count: int = 0
+    wait_for_success: bool = True
+
+
 class PoolPackages(msgspec.Struct, frozen=True, rename="camel"):
-    """What a node has to install when it starts, and the variables of every process on it."""
+    """What a node has to install when it starts, the variables of every process on it, and its start task.
+
+    Attributes:
+        fingerprint: Of the variables that the pool sets and of the start task; the node repeats it in its hello, so
+            that the operator knows whether the node has what the pool says now.
+    """
 
     packages: tuple[VisiblePackage, ...]
     environment: dict[str, str]
+    start_task: StartTask | None = None
+    fingerprint: str = ""
 
 
 class Download(msgspec.Struct, frozen=True, rename="camel"):
@@ -138,11 +161,16 @@ class RunTask(msgspec.Struct, frozen=True, tag="runTask", tag_field="type", rena
 
 
 class EndTask(msgspec.Struct, frozen=True, tag="endTask", tag_field="type", rename="camel"):
-    """End every process of an attempt: first SIGTERM, then after the grace period (seconds) SIGKILL."""
+    """End every process of an attempt: first SIGTERM, then after the grace period (seconds) SIGKILL.
+
+    Attributes:
+        requeue: It shall run again, elsewhere: its end is reported as ``lost``.
+    """
 
     uid: str
     attempt: int
     grace_period: float = 10.0
+    requeue: bool = False
 
 
 class TaskRecorded(msgspec.Struct, frozen=True, tag="taskRecorded", tag_field="type", rename="camel"):
@@ -174,7 +202,8 @@ class TaskEnded(msgspec.Struct, frozen=True, tag="taskEnded", tag_field="type", 
         problem: None after an exit code of 0.
         stdout: The last lines, at most 2 KiB.
         stderr: The same.
-        lost: The process vanished with its container, before it had an exit code: not the task's fault.
+        lost: The attempt does not count: its process vanished with its container, it was ended to be requeued, or the
+            node could not run it, for want of space say. Not the task's fault.
     """
 
     uid: str
@@ -195,16 +224,68 @@ class RunningTask(msgspec.Struct, frozen=True, rename="camel"):
     attempt: int
 
 
+class StartTaskState(msgspec.Struct, frozen=True, rename="camel"):
+    """How a node's start task goes or went.
+
+    Attributes:
+        state: ``running``, also between two attempts and before the first, or ``completed``.
+        start_time: Of the last attempt, RFC 3339.
+        exit_code: Of the last attempt, None where it has none (yet).
+        problem: Why it failed for good; None where it runs or has succeeded.
+        wait_for_success: The node takes no tasks before it has succeeded.
+    """
+
+    state: Literal["running", "completed"]
+    start_time: str
+    end_time: str | None = None
+    exit_code: int | None = None
+    retry_count: int = 0
+    problem: Problem | None = None
+    wait_for_success: bool = True
+
+
 class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="type", rename="camel"):
     """First message of a connection: what the node has and what it runs.
 
     Attributes:
         packages: The pool's packages as this node installed them at its start.
         tasks: All attempts that it holds: the operator compares them with what it believes, and mends.
+        fingerprint: As ``PoolPackages`` had it when the node started.
+        start_task: How its start task goes; None where it has none.
+        problem: Why the node can run no tasks now, as after a ``NodeProblem``.
     """
 
     packages: tuple[VisiblePackage, ...]
     tasks: tuple[RunningTask, ...]
+    fingerprint: str = ""
+    start_task: StartTaskState | None = None
+    problem: Problem | None = None
 
 
-FromNode = Hello | TaskStarted | TaskEnded
+class StartTaskChanged(msgspec.Struct, frozen=True, tag="startTaskChanged", tag_field="type", rename="camel"):
+    """The start task began another attempt, or is over."""
+
+    start_task: StartTaskState
+
+
+class NodeProblem(msgspec.Struct, frozen=True, tag="nodeProblem", tag_field="type", rename="camel"):
+    """The node can run no tasks, as with a full disk; or, without a problem, it can again."""
+
+    problem: Problem | None = None
+
+
+class PackagesRemoved(msgspec.Struct, frozen=True, tag="packagesRemoved", tag_field="type", rename="camel"):
+    """To make room, the node removed packages that earlier deployments had left.
+
+    Attributes:
+        references: ``id:version`` of each, least recently used first.
+        freed: Bytes.
+        reason: What needed the room.
+    """
+
+    references: tuple[str, ...]
+    freed: int
+    reason: str
+
+
+FromNode = Hello | TaskStarted | TaskEnded | StartTaskChanged | NodeProblem | PackagesRemoved

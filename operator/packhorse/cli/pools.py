@@ -6,7 +6,7 @@ from packhorse.cli.connection import connect
 from packhorse.cli.options import Output, Target
 from packhorse.cli.parsing import parse
 from packhorse.model import NodeStatus, Pool
-from packhorse.model.pool import DeployedPackage
+from packhorse.model.node import DeployedPackage
 
 _DIGEST = 12  # hexadecimal digits of a digest that people see
 

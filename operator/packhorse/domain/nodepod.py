@@ -11,7 +11,7 @@ from packhorse.domain.environment import NODE_ROOT
 from packhorse.domain.nodes import AGENT_CONTAINER, INSTALL_CONTAINER, NODE_CONTAINER
 from packhorse.model import Pool
 from packhorse.model.meta import API_VERSION
-from packhorse.model.pool import POOL_LABEL
+from packhorse.model.node import POOL_LABEL
 from packhorse.protocol import AUDIENCE
 
 GROUP_ID = 10001

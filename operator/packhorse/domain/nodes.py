@@ -10,7 +10,7 @@ import msgspec
 
 from packhorse.domain import azure
 from packhorse.model import NodeState, NodeStatus
-from packhorse.model.pool import POOL_LABEL, DeployedPackage, ErrorDetail, NodeError
+from packhorse.model.node import POOL_LABEL, DeployedPackage, ErrorDetail, NodeError
 from packhorse.protocol import Detail, Package, Problem, VisiblePackage
 
 INSTALL_CONTAINER = "install-packages"

@@ -10,7 +10,7 @@ from packhorse.domain.environment import CollisionError, package_variables
 from packhorse.domain.nodes import Pod, Presence, deployed_package, node_status
 from packhorse.domain.references import Catalog, UnresolvedReferenceError
 from packhorse.model import NodeState, NodeStatus, Pool, PoolStatus
-from packhorse.model.pool import POOL_LABEL
+from packhorse.model.node import POOL_LABEL
 from packhorse.protocol import Problem, VisiblePackage
 
 

@@ -5,8 +5,8 @@ import re
 from packhorse.domain import azure
 from packhorse.domain.conditions import COMPLETE, FAILED, SCHEDULED, Observation, conditions
 from packhorse.model import ExecutionInfo, Pool, Task, TaskState, TaskStatus
-from packhorse.model.pool import ErrorDetail
-from packhorse.model.task import FailureInfo, TaskOutput
+from packhorse.model.node import ErrorDetail, FailureInfo
+from packhorse.model.task import TaskOutput
 from packhorse.protocol import Problem, TaskEnded
 
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}

@@ -5,8 +5,9 @@
 
 from packhorse.model.application import Application, ApplicationSpec, ApplicationStatus
 from packhorse.model.meta import Condition, Metadata, Resource
+from packhorse.model.node import NodeState, NodeStatus, RunningTaskOption
 from packhorse.model.package import ApplicationPackage, ApplicationPackageSpec, ApplicationPackageStatus, PackageState
-from packhorse.model.pool import NodeState, NodeStatus, Pool, PoolSpec, PoolStatus
+from packhorse.model.pool import Pool, PoolSpec, PoolStatus
 from packhorse.model.reference import ApplicationPackageReference, EnvironmentSetting
 from packhorse.model.task import ExecutionInfo, Task, TaskSpec, TaskState, TaskStatus
 
@@ -33,6 +34,7 @@ __all__ = [
     "PoolSpec",
     "PoolStatus",
     "Resource",
+    "RunningTaskOption",
     "Task",
     "TaskSpec",
     "TaskState",

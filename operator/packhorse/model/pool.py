@@ -1,4 +1,4 @@
-"""Pool: nodes that are kept warm with an application's packages on them, and the states that Batch gives to nodes."""
+"""Pool: nodes that are kept warm with an application's packages on them."""
 
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
@@ -7,10 +7,8 @@ from pydantic import Field
 
 from packhorse.model.meta import AGE, IMMUTABLE, Column, Model, Resource, Rule, Scale, Status, checked
 from packhorse.model.names import DNS_SUBDOMAIN
-from packhorse.model.reference import EnvironmentSettings, References
-
-POOL_LABEL = "packhorse.dev/pool"
-"""On every pod that is a node: the name of its pool."""
+from packhorse.model.node import DeployedPackage, NodeStatus, RunningTaskOption
+from packhorse.model.reference import Duration, EnvironmentSettings, References
 
 
 class NodeFillType(StrEnum):
@@ -45,6 +43,50 @@ class NodeStorage(Model):
     """If true, a node's files last as long as its pod: a reboot loses them."""
 
 
+class StartTask(Model):
+    """A command that every node runs when it starts: after the packages are installed, before it gets tasks."""
+
+    command_line: Annotated[str, Field(min_length=1, max_length=65536)]
+    """Run by /bin/sh -c in $AZ_BATCH_NODE_STARTUP_DIR/wd, with the variables of the node and its packages. It may run
+    again on a node, also without a reboot.
+    """
+    environment_settings: EnvironmentSettings = ()
+    """Variables for it; they win over the pool's."""
+    max_task_retry_count: Annotated[int, Field(ge=-1, le=1000)] = 0
+    """How often it is run again after an exit code other than 0; -1 means without limit."""
+    wait_for_success: bool = True
+    """If true, the node gets tasks only when it has succeeded, and is starttaskfailed when it has not."""
+
+
+class NodeUpdatePolicy(StrEnum):
+    """When nodes that exist get changed packages."""
+
+    ON_REBOOT = "OnReboot"
+    ROLLING = "Rolling"
+
+
+class RollingUpdate(Model):
+    """How a pool with nodeUpdatePolicy Rolling is brought up to date."""
+
+    max_unavailable: Annotated[int, Field(ge=1, le=10000)] = 1
+    """How many nodes may be unable to take tasks at once, for whatever reason."""
+
+
+class AutoScale(Model):
+    """Lets the number of nodes follow the tasks."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.minNodes <= self.maxNodes", "minNodes is above maxNodes", field_path=".minNodes"),
+    )
+
+    min_nodes: Annotated[int, Field(ge=0, le=10000)] = 0
+    """Never fewer nodes than that."""
+    max_nodes: Annotated[int, Field(ge=1, le=10000)]
+    """Never more."""
+    scale_down_delay: Duration = "5m"
+    """For how long fewer nodes must have been enough before some go."""
+
+
 class PoolSpec(Model):
     """What the nodes are and what is on them."""
 
@@ -57,7 +99,13 @@ class PoolSpec(Model):
     )
 
     target_nodes: Annotated[int, Field(ge=0, le=10000)] = 1
-    """How many nodes there should be. kubectl scale sets it."""
+    """How many nodes there should be. kubectl scale sets it; with autoScale the operator does."""
+    auto_scale: AutoScale | None = None
+    """Lets the number of nodes follow the slots that tasks need. Leave out targetNodes then."""
+    node_deallocation_option: RunningTaskOption = RunningTaskOption.REQUEUE
+    """What becomes of the tasks on a node that leaves since targetNodes was lowered: requeue them, terminate them, or
+    wait for them (taskcompletion).
+    """
     image: Annotated[str, Field(min_length=1, max_length=1024)]
     """Container image that tasks run in: anything with /bin/sh."""
     task_slots_per_node: Annotated[int, Field(ge=1, le=256, json_schema_extra=checked(IMMUTABLE))] = 1
@@ -66,73 +114,29 @@ class PoolSpec(Model):
     """How tasks are distributed over the nodes."""
     application_package_references: References = ()
     """Packages on every node. A change reaches new nodes, and others when they are rebooted or reimaged."""
+    node_update_policy: NodeUpdatePolicy = NodeUpdatePolicy.ON_REBOOT
+    """OnReboot, as in Batch: a node that exists changes only when somebody reboots it. Rolling: the operator reboots
+    nodes that are not up to date when they run no task, and stops where one of them fails.
+    """
+    rolling_update: RollingUpdate = RollingUpdate()
+    """For Rolling: how many nodes at once."""
+    start_task: StartTask | None = None
+    """Runs on every node when it starts. A change reaches new and rebooted nodes."""
     environment_settings: EnvironmentSettings = ()
     """Variables for every process on the nodes. A change reaches new and rebooted nodes."""
     node_storage: NodeStorage = NodeStorage()
     """Where a node keeps packages and tasks' files. It cannot be changed."""
 
 
-class NodeState(StrEnum):
-    """States of a compute node, in Batch's words."""
+class AutoScaleRun(Model):
+    """What autoScale found last."""
 
-    CREATING = "creating"
-    STARTING = "starting"
-    IDLE = "idle"
-    RUNNING = "running"
-    REBOOTING = "rebooting"
-    LEAVING_POOL = "leavingpool"
-    UNUSABLE = "unusable"
-    UNKNOWN = "unknown"
-
-
-class ErrorDetail(Model):
-    """One name and value that explain an error further."""
-
-    name: str
-    """What it is about, such as ApplicationPackageReference or Cause."""
-    value: str
-    """What there is to say of it."""
-
-
-class NodeError(Model):
-    """Why a node is unusable, in the form of Batch's node errors."""
-
-    code: str
-    """Batch's code, such as ApplicationPackageError."""
-    message: str
-    """Batch's message."""
-    error_details: Annotated[tuple[ErrorDetail, ...], Field(max_length=16)] = ()
-    """Which package, and the true cause."""
-
-
-class DeployedPackage(Model):
-    """A package with its content."""
-
-    application_id: str
-    """Id of the application."""
-    version: str
-    """Its version."""
-    sha256: str
-    """Digest of the content."""
-
-
-class NodeStatus(Model):
-    """One node of a pool."""
-
-    name: str
-    """Name of the node, which is that of its pod."""
-    state: NodeState
-    """creating, starting, idle, running, rebooting, leavingpool, unusable or unknown, as in Batch."""
-    state_transition_time: str
-    """Since when."""
-    packages: Annotated[tuple[DeployedPackage, ...], Field(max_length=10)] = ()
-    """The pool's packages as this node installed them when it last started."""
-    up_to_date: bool = False
-    """Whether these are what a node would install now. A reboot brings them up to date."""
-    running_tasks: int = 0
-    """How many tasks it runs."""
-    errors: Annotated[tuple[NodeError, ...], Field(max_length=16)] = ()
-    """Why it is unusable."""
+    needed_nodes: int
+    """Nodes for the slots that tasks need now, within minNodes and maxNodes."""
+    peak_nodes: int = 0
+    """The highest number needed since scaleDownSince."""
+    scale_down_since: str | None = None
+    """Since when fewer nodes than targetNodes have been enough."""
 
 
 class PoolStatus(Status):
@@ -149,10 +153,16 @@ class PoolStatus(Status):
     running_nodes: int = 0
     """How many of them run one or more."""
     unusable_nodes: int = 0
-    """How many of them get no tasks since an installation failed."""
+    """How many of them get no tasks since an installation or their start task failed."""
+    offline_nodes: int = 0
+    """How many of them get no tasks since somebody disabled scheduling."""
+    unknown_nodes: int = 0
+    """How many of them have lost contact."""
     outdated_nodes: int = 0
-    """How many of them hold other packages than a node would install now."""
-    packages: Annotated[tuple[DeployedPackage, ...], Field(max_length=10)] = ()
+    """How many of them are not what a new node would be now; see nodes."""
+    auto_scale_run: AutoScaleRun | None = None
+    """What autoScale found last."""
+    packages: Annotated[tuple[DeployedPackage, ...], Field(max_length=100)] = ()
     """The packages that a node would install now: each reference with its version and content."""
     nodes: Annotated[
         tuple[NodeStatus, ...],

@@ -10,6 +10,10 @@ from packhorse.model.names import ID_PATTERN, NAMEABLE_ID, NAMEABLE_VERSION, VER
 ApplicationId = Annotated[str, Field(max_length=64, pattern=ID_PATTERN)]
 Version = Annotated[str, Field(max_length=64, pattern=VERSION_PATTERN)]
 
+DURATION_PATTERN = r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
+Duration = Annotated[str, Field(min_length=2, max_length=32, pattern=DURATION_PATTERN)]
+"""A time such as 90s, 1h30m or 7d."""
+
 ID_GIVES_NAME = Rule(
     f"self.matches('^{NAMEABLE_ID}$') || !self.matches('{ID_PATTERN}')",
     "the application id gives no name that Kubernetes allows: let it begin and end with a letter or a digit",

@@ -7,11 +7,9 @@ from pydantic import Field
 
 from packhorse.model.meta import AGE, IMMUTABLE, Column, Model, Resource, Rule, Status
 from packhorse.model.names import ID_PATTERN
-from packhorse.model.pool import ErrorDetail, PoolName
-from packhorse.model.reference import EnvironmentSettings, References
-
-DURATION_PATTERN = r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
-Duration = Annotated[str, Field(min_length=2, max_length=32, pattern=DURATION_PATTERN)]
+from packhorse.model.node import FailureInfo
+from packhorse.model.pool import PoolName
+from packhorse.model.reference import Duration, EnvironmentSettings, References
 
 
 class TaskState(StrEnum):
@@ -57,19 +55,6 @@ class TaskSpec(Model):
     """Tasks of higher priority are started first; among equals, older ones."""
     constraints: TaskConstraints = TaskConstraints()
     """Limits of its execution."""
-
-
-class FailureInfo(Model):
-    """Why a task failed, in Batch's form."""
-
-    category: Literal["UserError", "ServerError"]
-    """Whose error it is."""
-    code: str
-    """Batch's code, such as FailureExitCode or ApplicationPackageError."""
-    message: str
-    """Batch's message."""
-    details: Annotated[tuple[ErrorDetail, ...], Field(max_length=16)] = ()
-    """Which package, and the true cause."""
 
 
 class ExecutionInfo(Model):

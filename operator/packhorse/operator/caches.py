@@ -11,7 +11,7 @@ from packhorse.domain.nodes import Pod, observe_pod
 from packhorse.domain.references import Catalog
 from packhorse.model import Application, ApplicationPackage, Pool, Task
 from packhorse.model.names import application_name
-from packhorse.model.pool import POOL_LABEL
+from packhorse.model.node import POOL_LABEL
 
 K = TypeVar("K")
 

@@ -9,7 +9,7 @@ import kopf
 
 from packhorse.cluster.client import POD, STATEFUL_SET, Kind
 from packhorse.model.meta import GROUP
-from packhorse.model.pool import POOL_LABEL
+from packhorse.model.node import POOL_LABEL
 from packhorse.operator.runtime import Runtime
 from packhorse.operator.settings import Settings, SettingsError
 
