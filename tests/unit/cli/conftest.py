@@ -73,6 +73,11 @@ def swept() -> Iterator[None]:
 def abandoned(swept: None, cluster: FakeCluster) -> Iterator[None]:
     """For tests that interrupt a transfer: its threads are left behind, and end while the server is still there."""
     yield
+    await_transfers()
+
+
+def await_transfers() -> None:
+    """Wait until the threads of interrupted transfers, which a process would end without, have ended."""
     for thread in threading.enumerate():
         if thread.name.startswith(THREADS):
             thread.join(60)

@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import WSCloseCode, web
 
-from tests.unit.cli.fake_storage import FakeStorage
+from tests.unit.cli.fake_storage import Counter, FakeStorage
 
 Json = dict[str, Any]
 Key = tuple[str, str]
@@ -28,23 +28,6 @@ PROXY = "/api/v1/namespaces/packhorse-system/services/https:packhorse-azurite:10
 ROOT = "/mnt/batch/tasks"
 _APIS = ("/apis/packhorse.dev/v1alpha1", "/api/v1")
 _BUSYBOX = '#!/bin/sh\nexec "$@"\n'
-
-
-class Counter:
-    """Counts, and lets another thread wait for a count."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._condition = threading.Condition()
-
-    def add(self) -> None:
-        with self._condition:
-            self._count += 1
-            self._condition.notify_all()
-
-    def wait_for(self, count: int) -> bool:
-        with self._condition:
-            return self._condition.wait_for(lambda: self._count >= count, timeout=30)
 
 
 class FakeCluster:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
@@ -27,6 +28,25 @@ class Blob:
     blocks: dict[str, int] = field(default_factory=dict)
 
 
+class Counter:
+    """Counts, and lets another thread wait for a count."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._condition = threading.Condition()
+
+    def add(self) -> None:
+        """Count one more."""
+        with self._condition:
+            self._count += 1
+            self._condition.notify_all()
+
+    def wait_for(self, count: int) -> bool:
+        """Whether so many were counted, now or within half a minute."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self._count >= count, timeout=30)
+
+
 class FakeStorage:
     """The account's blobs, and what is asked of it.
 
@@ -37,6 +57,7 @@ class FakeStorage:
         on_block: What to do once when a block arrives, one entry for each block.
         on_range: What to do once when a range is asked for, one entry for each.
         throttle: How many blocks to refuse, asking for patience.
+        taken: How many blocks were taken.
     """
 
     def __init__(self) -> None:
@@ -46,6 +67,7 @@ class FakeStorage:
         self.on_block: list[Callable[[], None]] = []
         self.on_range: list[Callable[[], None]] = []
         self.throttle = 0
+        self.taken = Counter()
         self._writes = 0
 
     @property
@@ -95,6 +117,7 @@ class FakeStorage:
         if any(len(other) != len(name) for other in there):
             return _error(400, "InvalidBlobOrBlock")
         there[name] = data
+        self.taken.add()
         return web.Response(status=201, headers={"x-ms-request-id": "1"})
 
     def _commit(self, path: str, body: bytes) -> web.Response:

@@ -17,7 +17,7 @@ import yaml
 
 from packhorse.cli.grant import Grant
 from packhorse.cli.upload import divide
-from tests.unit.cli.conftest import Run
+from tests.unit.cli.conftest import Run, await_transfers
 from tests.unit.cli.fake_cluster import FakeCluster
 from tests.unit.cli.fake_operator import UPLOAD, Operator, add_package, blob_path, condition, get, leave
 
@@ -178,37 +178,41 @@ def time_passes() -> None:
 
 
 @pytest.mark.usefixtures("abandoned")
-def test_interrupted_upload_goes_on(cluster: FakeCluster, packhorse: Run, large: Path) -> None:
+def test_interrupted_upload_goes_on(cluster: FakeCluster, packhorse: Run, tmp_path: Path) -> None:
+    large = make_zip(tmp_path / "large.zip", os.urandom(60_000_000))
+    blocks = len(divide(large.stat().st_size, hashlib.sha256(large.read_bytes()).hexdigest()))
     cluster.react(Operator())
-    begun, answered = threading.Event(), threading.Event()
+    answered = threading.Event()
 
     def interrupt() -> None:
-        begun.set()
+        assert cluster.storage.taken.wait_for(2)
         os.kill(os.getpid(), signal.SIGINT)
+        answered.wait(30)
 
     def hang() -> None:
         answered.wait(30)
 
-    cluster.storage.on_block = [time_passes, time_passes, interrupt, hang]
+    cluster.storage.on_block = [time_passes, time_passes, interrupt, hang, hang, hang]
 
     result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(large))
     answered.set()
+    await_transfers()
 
-    assert begun.is_set()
     assert result.exit_code == 130
     assert "Interrupted: the upload of ffmpeg.7.0.2 is not complete" in result.stderr
     assert "Run the same command again: it goes on where it ended." in result.stderr
     assert get(cluster)["metadata"]["annotations"][UPLOAD] == "requested"
     assert cluster.storage.blobs == {}
-    assert cluster.storage.blocks[BLOB]
-
     there = len(cluster.storage.blocks[BLOB])
+    assert 2 <= there < blocks
+
+    cluster.storage.on_block.clear()
     cluster.storage.requests.clear()
     result = packhorse("package", "upload", "ffmpeg", "7.0.2", str(large))
 
     assert result.exit_code == 0, result.output
     assert "Going on with an earlier upload: " in result.stderr
-    assert cluster.storage.count("block") <= 5 - there
+    assert cluster.storage.count("block") == blocks - there
     assert cluster.storage.blobs == {BLOB: large.read_bytes()}
 
 
