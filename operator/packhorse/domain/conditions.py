@@ -9,10 +9,12 @@ from packhorse.model import Condition
 READY = "Ready"
 STORAGE_LINKED = "StorageLinked"
 PACKAGES_RESOLVED = "PackagesResolved"
+NODES_UP_TO_DATE = "NodesUpToDate"
 SCHEDULED = "Scheduled"
 COMPLETE = "Complete"
 FAILED = "Failed"
 
+ROLLING_UPDATE_STOPPED = "RollingUpdateStopped"
 
 _STATUS: dict[bool | None, Literal["True", "False", "Unknown"]] = {True: "True", False: "False", None: "Unknown"}
 

@@ -4,7 +4,7 @@ Everything here can be rebuilt from the API server and the nodes' reports; nothi
 """
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -56,7 +56,8 @@ class Fleet:
     def __init__(self) -> None:
         self._nodes: dict[NodeKey, _Node] = {}
         self._queues: defaultdict[PoolKey, list[Waiting]] = defaultdict(list)
-        self._waiting: dict[str, PoolKey] = {}
+        self._waiting: dict[str, tuple[PoolKey, int]] = {}
+        self._demand: defaultdict[PoolKey, Counter[int]] = defaultdict(Counter)
         self._holders: dict[str, NodeKey] = {}
 
     def set_node(self, key: NodeKey, *, pool: PoolKey, ordinal: int, slots: int, enabled: bool) -> None:
@@ -78,7 +79,8 @@ class Fleet:
     def enqueue(self, pool: PoolKey, task: Waiting) -> None:
         """Put a task into its pool's queue, unless it waits there already or a node holds it."""
         if task.uid not in self._waiting and task.uid not in self._holders:
-            self._waiting[task.uid] = pool
+            self._waiting[task.uid] = (pool, task.slots)
+            self._demand[pool][task.slots] += 1
             heapq.heappush(self._queues[pool], task)
 
     def hold(self, uid: str, node: NodeKey, slots: int) -> bool:
@@ -91,12 +93,12 @@ class Fleet:
             holder.held[uid] = slots
             holder.free -= slots
             self._holders[uid] = node
-        self._waiting.pop(uid, None)
+        self._wait_no_more(uid)
         return True
 
     def release(self, uid: str) -> NodeKey | None:
         """Forget a task: it no longer waits and no node holds it. The node that held it."""
-        self._waiting.pop(uid, None)
+        self._wait_no_more(uid)
         key = self._holders.pop(uid, None)
         if key is not None:
             node = self._nodes[key]
@@ -119,7 +121,26 @@ class Fleet:
 
     def waiting(self, pool: PoolKey) -> int:
         """How many tasks wait for a pool."""
-        return sum(1 for key in self._waiting.values() if key == pool)
+        return self._demand[pool].total() if pool in self._demand else 0
+
+    def demand(self, pool: PoolKey) -> Counter[int]:
+        """How many tasks of a pool need so many slots, those that wait and those that nodes hold."""
+        found = Counter(self._demand.get(pool))
+        for node in self._nodes.values():
+            if node.pool == pool:
+                found.update(node.held.values())
+        return found
+
+    def _wait_no_more(self, uid: str) -> None:
+        entry = self._waiting.pop(uid, None)
+        if entry is None:
+            return
+        pool, slots = entry
+        self._demand[pool][slots] -= 1
+        if not self._demand[pool][slots]:
+            del self._demand[pool][slots]
+            if not self._demand[pool]:
+                del self._demand[pool]
 
     def assign(self, pool: PoolKey, fill: NodeFillType) -> Iterator[Assignment]:
         """Give waiting tasks to nodes, best task first, until the first one that no node has room for.
@@ -137,7 +158,7 @@ class Fleet:
         heapq.heapify(room)
         while queue and room:
             task = queue[0]
-            if self._waiting.get(task.uid) != pool:
+            if self._waiting.get(task.uid, (None, 0))[0] != pool:
                 heapq.heappop(queue)
                 continue
             chosen = self._take(room, task.slots)

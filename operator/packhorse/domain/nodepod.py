@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from packhorse.domain.environment import NODE_ROOT
-from packhorse.domain.nodes import AGENT_CONTAINER, INSTALL_CONTAINER, NODE_CONTAINER
+from packhorse.domain.podstate import AGENT_CONTAINER, INSTALL_CONTAINER, NODE_CONTAINER
 from packhorse.model import Pool
 from packhorse.model.meta import API_VERSION
 from packhorse.model.node import POOL_LABEL
@@ -73,8 +73,8 @@ def config_map(pool: Pool, settings: NodeSettings) -> dict[str, Any]:
     }
 
 
-def stateful_set(pool: Pool, settings: NodeSettings) -> dict[str, Any]:
-    """The StatefulSet whose pods are a pool's nodes."""
+def stateful_set(pool: Pool, settings: NodeSettings, *, replicas: int | None = None) -> dict[str, Any]:
+    """The StatefulSet whose pods are a pool's nodes; more than the target while some still have to leave."""
     storage = pool.spec.node_storage
     volume: list[dict[str, Any]] = []
     claims: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ def stateful_set(pool: Pool, settings: NodeSettings) -> dict[str, Any]:
         "kind": "StatefulSet",
         "metadata": _metadata(pool, pool.metadata.name),
         "spec": {
-            "replicas": pool.spec.target_nodes,
+            "replicas": pool.spec.target_nodes if replicas is None else replicas,
             "serviceName": pool.metadata.name,
             "selector": {"matchLabels": {POOL_LABEL: pool.metadata.name}},
             "podManagementPolicy": "Parallel",

@@ -1,122 +1,13 @@
 """The state of a pool's nodes, out of what their pods and their connections show."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any
 
-import msgspec
-
-from packhorse.domain import azure
+from packhorse.domain.podstate import Install, Pod
+from packhorse.domain.tasks import failure_info
 from packhorse.model import NodeState, NodeStatus
-from packhorse.model.node import POOL_LABEL, DeployedPackage, ErrorDetail, NodeError
-from packhorse.protocol import Detail, Package, Problem, VisiblePackage
-
-INSTALL_CONTAINER = "install-packages"
-AGENT_CONTAINER = "agent"
-NODE_CONTAINER = "node"
-
-_IMAGE_PROBLEMS = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}
-    | {"CreateContainerError", "RunContainerError"}
-)
-
-
-class Install(Enum):
-    """How far a pod's init container is."""
-
-    WAITING = "waiting"
-    WORKING = "working"
-    FAILED = "failed"
-    DONE = "done"
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """What we need to know of a pod that is a node.
-
-    Attributes:
-        owner_uid: Uid of the StatefulSet that controls it; empty where none does.
-        ordinal: The number at the end of its name.
-        revision: Which version of the pool's template it was made from.
-        install: How far its installation is; FAILED also while it is tried again after a failure.
-        problem: Why it cannot be used: a failed installation, or a container that cannot start.
-        ready: All its containers run.
-    """
-
-    namespace: str
-    name: str
-    uid: str
-    owner_uid: str
-    pool: str
-    ordinal: int
-    revision: str
-    worker: str
-    deleting: bool
-    install: Install
-    problem: Problem | None
-    ready: bool
-
-
-def observe_pod(raw: Mapping[str, Any]) -> Pod:
-    """Read a pod of the API server."""
-    metadata, status = raw["metadata"], raw.get("status", {})
-    init = {entry["name"]: entry for entry in status.get("initContainerStatuses", ())}
-    main = {entry["name"]: entry for entry in status.get("containerStatuses", ())}
-    install, problem = _install(init.get(INSTALL_CONTAINER, {}))
-    labels = metadata.get("labels", {})
-    ordinal = re.search(r"-([0-9]+)$", metadata["name"])
-    return Pod(
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=metadata["uid"],
-        owner_uid=next((owner["uid"] for owner in metadata.get("ownerReferences", ()) if owner.get("controller")), ""),
-        pool=labels.get(POOL_LABEL, ""),
-        ordinal=int(ordinal.group(1)) if ordinal else 0,
-        revision=labels.get("controller-revision-hash", ""),
-        worker=raw.get("spec", {}).get("nodeName", ""),
-        deleting="deletionTimestamp" in metadata,
-        install=install,
-        problem=problem or _container_problem([*init.values(), *main.values()]),
-        ready=any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status.get("conditions", ())),
-    )
-
-
-def _install(entry: Mapping[str, Any]) -> tuple[Install, Problem | None]:
-    state = entry.get("state", {})
-    done = state.get("terminated")
-    if done is not None and done["exitCode"] == 0:
-        return Install.DONE, None
-    failed = done or entry.get("lastState", {}).get("terminated")
-    if failed is not None and failed["exitCode"] != 0:
-        return Install.FAILED, _install_problem(failed)
-    return (Install.WORKING if "running" in state else Install.WAITING), None
-
-
-def _install_problem(terminated: Mapping[str, Any]) -> Problem:
-    """What the init container left as its termination message, or, where it left none, how it ended."""
-    try:
-        return msgspec.json.decode(terminated.get("message", ""), type=Problem)
-    except msgspec.DecodeError:
-        cause = (
-            f"the container {INSTALL_CONTAINER} ended with exit code {terminated['exitCode']}"
-            f" ({terminated.get('reason', 'Error')}); see its log"
-        )
-        return Problem(azure.APPLICATION_PACKAGE_ERROR, azure.INVALID_FOR_POOL, (Detail("Cause", cause),))
-
-
-def _container_problem(entries: Sequence[Mapping[str, Any]]) -> Problem | None:
-    for entry in entries:
-        waiting = entry.get("state", {}).get("waiting", {})
-        if waiting.get("reason") in _IMAGE_PROBLEMS:
-            text = f"{waiting['reason']}: {waiting.get('message', '')}".removesuffix(": ")
-            return Problem(
-                "ContainerInvalidImage",
-                "A container of the node cannot be started",
-                (Detail("Container", entry["name"]), Detail("Image", entry.get("image", "")), Detail("Message", text)),
-            )
-    return None
+from packhorse.model.node import DeployedPackage, ErrorDetail, NodeError, StartTaskInfo
+from packhorse.protocol import Detail, Package, Problem, StartTaskState, VisiblePackage
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +17,51 @@ class Presence:
     Attributes:
         packages: The pool's packages that it installed at its start.
         running: How many tasks it holds.
+        fingerprint: Of the variables and the start task that it started with.
+        start_task: How its start task goes; None where it has none.
+        problem: Why it can run no tasks now.
     """
 
     packages: tuple[VisiblePackage, ...]
     running: int
+    fingerprint: str = ""
+    start_task: StartTaskState | None = None
+    problem: Problem | None = None
 
 
-_CONNECTED = {NodeState.IDLE, NodeState.RUNNING, NodeState.UNKNOWN}
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a node of a pool would be if it were made now.
+
+    Attributes:
+        packages: What it would install; None where that cannot be told.
+        revision: The template of its pod.
+        fingerprint: Of its variables and its start task.
+    """
+
+    packages: Sequence[Package] | None
+    revision: str
+    fingerprint: str
 
 
-def node_state(pod: Pod, presence: Presence | None, target: int, earlier: NodeState | None = None) -> NodeState:
+_CONNECTED = {NodeState.IDLE, NodeState.RUNNING, NodeState.OFFLINE, NodeState.UNKNOWN}
+
+
+def ready_for_tasks(start_task: StartTaskState | None) -> bool:
+    """Whether a node's start task, if it has one, lets tasks run."""
+    if start_task is None or not start_task.wait_for_success:
+        return True
+    return start_task.state == "completed" and start_task.problem is None
+
+
+def node_state(
+    pod: Pod,
+    presence: Presence | None,
+    target: int,
+    earlier: NodeState | None = None,
+    *,
+    reimaging: bool = False,
+) -> NodeState:
     """The state of a node, in Batch's words.
 
     Args:
@@ -143,9 +69,12 @@ def node_state(pod: Pod, presence: Presence | None, target: int, earlier: NodeSt
         presence: What its connection shows, None where it has none.
         target: How many nodes the pool should have.
         earlier: Its state until now: contact is lost only with a node that there was contact with.
+        reimaging: Whether it goes since it is reimaged.
     """
+    if pod.ordinal >= target:
+        return NodeState.LEAVING_POOL
     if pod.deleting:
-        return NodeState.LEAVING_POOL if pod.ordinal >= target else NodeState.REBOOTING
+        return NodeState.REIMAGING if reimaging else NodeState.REBOOTING
     if pod.problem is not None:
         return NodeState.UNUSABLE
     if pod.install is Install.WAITING:
@@ -153,9 +82,20 @@ def node_state(pod: Pod, presence: Presence | None, target: int, earlier: NodeSt
     if pod.install is not Install.DONE:
         return NodeState.UNKNOWN if presence else NodeState.STARTING
     if presence is not None and pod.ready:
-        return NodeState.RUNNING if presence.running else NodeState.IDLE
+        return _connected_state(pod, presence)
     met = presence is not None or earlier in _CONNECTED
     return NodeState.UNKNOWN if met else NodeState.STARTING
+
+
+def _connected_state(pod: Pod, presence: Presence) -> NodeState:
+    if presence.problem is not None:
+        return NodeState.UNUSABLE
+    if not ready_for_tasks(presence.start_task):
+        failed = presence.start_task is not None and presence.start_task.problem is not None
+        return NodeState.START_TASK_FAILED if failed else NodeState.WAITING_FOR_START_TASK
+    if presence.running:
+        return NodeState.RUNNING
+    return NodeState.OFFLINE if pod.disable else NodeState.IDLE
 
 
 def node_status(
@@ -164,9 +104,9 @@ def node_status(
     earlier: NodeStatus | None,
     *,
     target: int,
-    wanted: Sequence[Package] | None,
-    revision: str,
+    wanted: Wanted,
     now: str,
+    reimaging: bool = False,
 ) -> NodeStatus:
     """The entry of a node in its pool's status.
 
@@ -175,24 +115,60 @@ def node_status(
         presence: What its connection shows, None where it has none.
         earlier: The entry until now.
         target: How many nodes the pool should have.
-        wanted: What a node would install now, None where that cannot be told.
-        revision: The template that a node would be made from now.
+        wanted: What a node would be if it were made now.
         now: RFC 3339.
+        reimaging: Whether it goes since it is reimaged.
     """
-    state = node_state(pod, presence, target, earlier.state if earlier else None)
-    deployed = [item.package for item in presence.packages] if presence else []
-    packages = tuple(deployed_package(package) for package in deployed)
+    state = node_state(pod, presence, target, earlier.state if earlier else None, reimaging=reimaging)
+    packages = tuple(deployed_package(item.package) for item in presence.packages) if presence else ()
     if presence is None and earlier is not None and state is not NodeState.CREATING:
         packages = earlier.packages
-    current = {package.directory for package in deployed} == {package.directory for package in wanted or ()}
+    start_task = presence.start_task if presence else None
     return NodeStatus(
         name=pod.name,
         state=state,
         state_transition_time=earlier.state_transition_time if earlier and earlier.state == state else now,
+        worker=pod.worker or None,
+        scheduling_state="disabled" if pod.disable else "enabled",
         packages=packages,
-        up_to_date=presence is not None and wanted is not None and current and pod.revision == revision,
+        up_to_date=presence is not None and _is_current(pod, presence, wanted),
         running_tasks=presence.running if presence else 0,
-        errors=(_node_error(pod.problem),) if pod.problem and state is NodeState.UNUSABLE else (),
+        start_task_info=_start_task_info(start_task) if start_task else None,
+        errors=tuple(_node_error(problem) for problem in _problems(pod, presence, state)),
+    )
+
+
+def _is_current(pod: Pod, presence: Presence, wanted: Wanted) -> bool:
+    if wanted.packages is None:
+        return False
+    deployed = {item.package.directory for item in presence.packages}
+    return (
+        deployed == {package.directory for package in wanted.packages}
+        and pod.revision == wanted.revision
+        and presence.fingerprint == wanted.fingerprint
+    )
+
+
+def _problems(pod: Pod, presence: Presence | None, state: NodeState) -> list[Problem]:
+    if state is NodeState.START_TASK_FAILED and presence and presence.start_task and presence.start_task.problem:
+        problem = presence.start_task.problem
+        see = Detail("Output", f"packhorse node logs {pod.name}")
+        return [Problem(problem.code, problem.message, (*problem.details, see), problem.category)]
+    if state is not NodeState.UNUSABLE:
+        return []
+    return [problem for problem in (pod.problem, presence.problem if presence else None) if problem]
+
+
+def _start_task_info(state: StartTaskState) -> StartTaskInfo:
+    result = None if state.state == "running" else "failure" if state.problem else "success"
+    return StartTaskInfo(
+        state=state.state,
+        start_time=state.start_time,
+        end_time=state.end_time,
+        exit_code=state.exit_code,
+        result=result,
+        retry_count=state.retry_count,
+        failure_info=failure_info(state.problem) if state.problem else None,
     )
 
 

@@ -102,7 +102,7 @@ def _completed(
     info = info.model_copy(
         update={
             "result": "success" if problem is None else "failure",
-            "failure_info": _failure_info(problem) if problem else None,
+            "failure_info": failure_info(problem) if problem else None,
         }
     )
     observed = (
@@ -113,7 +113,8 @@ def _completed(
     return _next(task, [observed], now, state=TaskState.COMPLETED, execution_info=info, output=output)
 
 
-def _failure_info(problem: Problem) -> FailureInfo:
+def failure_info(problem: Problem) -> FailureInfo:
+    """A problem as a status shows it."""
     return FailureInfo(
         category="UserError" if problem.category == "UserError" else "ServerError",
         code=problem.code,

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from packhorse.cluster.cache import Cache, Key
 from packhorse.cluster.client import POD, STATEFUL_SET, Kind, kind_of
-from packhorse.domain.nodes import Pod, observe_pod
+from packhorse.domain.podstate import Pod, observe_pod
 from packhorse.domain.references import Catalog
 from packhorse.model import Application, ApplicationPackage, Pool, Task
 from packhorse.model.names import application_name

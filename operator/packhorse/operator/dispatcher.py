@@ -8,7 +8,8 @@ one changes nothing.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 
 from packhorse.clock import timestamp
 from packhorse.cluster.cache import Key
@@ -18,9 +19,10 @@ from packhorse.domain import tasks
 from packhorse.domain.conditions import SCHEDULED
 from packhorse.domain.execution import ImpossibleTaskError, run_task
 from packhorse.domain.fleet import Fleet, Waiting
-from packhorse.domain.nodes import Pod, Presence
+from packhorse.domain.nodes import Presence
+from packhorse.domain.podstate import Pod
 from packhorse.domain.references import UnresolvedReferenceError
-from packhorse.model import Pool, Task, TaskState, TaskStatus
+from packhorse.model import Pool, RunningTaskOption, Task, TaskState, TaskStatus
 from packhorse.operator.caches import Caches
 from packhorse.operator.sessions import Session, Sessions
 from packhorse.operator.task_writer import LONGEST_DELAY, Change, TaskWriter
@@ -44,6 +46,7 @@ class Dispatcher:
         self._fleet = Fleet()
         self._keys: dict[str, Key] = {}
         self._pods: dict[Key, str] = {}
+        self._drains: dict[Key, RunningTaskOption] = {}
         self._pools: set[str] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._giving: set[str] = set()
@@ -65,8 +68,50 @@ class Dispatcher:
             node = (pod.namespace, pod.name)
             session = self._sessions.get(node)
             if session is not None and session.pod_uid == pod.uid:
-                result[pod.name] = Presence(session.hello.packages, len(self._fleet.held(node)))
+                hello = session.hello
+                result[pod.name] = Presence(
+                    hello.packages, len(self._fleet.held(node)), hello.fingerprint, hello.start_task, hello.problem
+                )
         return result
+
+    def held(self, pool: Key) -> dict[str, int]:
+        """How many tasks the nodes of a pool hold, connected or not, by name; those that hold none are left out."""
+        counts = {pod.name: len(self._fleet.held((pod.namespace, pod.name))) for pod in self._caches.nodes_of(pool)}
+        return {name: count for name, count in counts.items() if count}
+
+    def demand(self, pool: Key) -> Counter[int]:
+        """How many tasks of a pool, waiting or with a node, need so many slots."""
+        return self._fleet.demand(pool)
+
+    # --- what is to become of nodes -------------------------------------------------------------------------------
+
+    def drain(self, pool: Pool, drains: Mapping[str, RunningTaskOption]) -> None:
+        """Give no further tasks to these nodes of a pool, and to all its others again.
+
+        What they run goes on, is ended, or is ended and put back, as the option says. It can be said again and again.
+        """
+        for pod in self._caches.nodes_of(pool.key):
+            node, option = (pod.namespace, pod.name), drains.get(pod.name)
+            before = self._drains.get(node)
+            if option is None:
+                self._drains.pop(node, None)
+            else:
+                self._drains[node] = option
+            if (before is None) != (option is None):
+                self._set_node(pod, pool)
+                self._queue.add(pool.key)
+            session = self._sessions.get(node)
+            if option in {RunningTaskOption.REQUEUE, RunningTaskOption.TERMINATE} and session is not None:
+                for uid in self._fleet.held(node):
+                    task = self._task(uid)
+                    if task is not None and uid not in self._giving:
+                        requeue = option is RunningTaskOption.REQUEUE
+                        session.send(EndTask(uid, task.status.attempt, requeue=requeue))
+
+    def lost(self, node: Key) -> None:
+        """A node is gone with its machine, for all that can be known: its tasks run elsewhere."""
+        _log.warning("node %s/%s is lost; its tasks are put back", *node)
+        self.node_gone(node)
 
     # --- what happens to objects ---------------------------------------------------------------------------------
 
@@ -95,6 +140,7 @@ class Dispatcher:
     def node_gone(self, node: Key) -> None:
         """A node's pod is no more: what it ran goes back into the queue."""
         self._pods.pop(node, None)
+        self._drains.pop(node, None)
         for uid in self._fleet.remove_node(node):
             self._requeue(uid, node)
 
@@ -159,10 +205,14 @@ class Dispatcher:
     def disconnected(self, session: Session) -> None:
         """A node's connection ended; what it runs goes on there."""
         if self._sessions.remove(session):
-            pod = self._caches.pods.get(session.node)
-            if pod is not None:
-                self.node_seen(pod)
-                self._pool_changed((pod.namespace, pod.pool))
+            self.node_changed(session)
+
+    def node_changed(self, session: Session) -> None:
+        """What a node says of its start task or its disk has changed."""
+        pod = self._caches.pods.get(session.node)
+        if pod is not None:
+            self.node_seen(pod)
+            self._pool_changed((pod.namespace, pod.pool))
 
     def task_started(self, session: Session, message: TaskStarted) -> None:
         """The packages of a task are installed, its command line runs."""
@@ -193,7 +243,7 @@ class Dispatcher:
             given = True
             self._giving.add(assignment.uid)
             self._spawn(self._dispatch(assignment.uid, assignment.node))
-        if given:
+        if given or pool.spec.auto_scale is not None:
             self._pool_changed(key)
 
     def _enqueue(self, task: Task) -> None:
@@ -278,6 +328,8 @@ class Dispatcher:
             await self._end(given, lambda current: tasks.requeued(current, timestamp()))
             return False
         await self._push(given, node)
+        if node in self._drains:  # since it was chosen
+            self._pool_changed((task.metadata.namespace, task.spec.pool))
         return True
 
     async def _push(self, task: Task, node: Key) -> None:
@@ -381,7 +433,10 @@ class Dispatcher:
     def _set_node(self, pod: Pod, pool: Pool) -> None:
         node = (pod.namespace, pod.name)
         session = self._sessions.get(node)
-        enabled = session is not None and session.pod_uid == pod.uid and not pod.deleting
+        connected = session is not None and session.pod_uid == pod.uid and session.takes_tasks
+        # Also before anybody has planned for the node, as just after the operator's start.
+        asked = pod.disable or pod.reboot or pod.reimage or pod.ordinal >= pool.spec.target_nodes
+        enabled = connected and not pod.deleting and not asked and node not in self._drains
         slots = pool.spec.task_slots_per_node
         self._fleet.set_node(node, pool=pool.key, ordinal=pod.ordinal, slots=slots, enabled=enabled)
 

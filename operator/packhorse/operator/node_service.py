@@ -9,7 +9,7 @@ import hashlib
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,9 @@ from packhorse.cluster.cache import Key
 from packhorse.cluster.client import POD, TOKEN_REVIEW, ApiError, ApiUnavailableError, Client
 from packhorse.domain import azure
 from packhorse.domain.environment import node_variables, package_variables
-from packhorse.domain.nodes import Pod, observe_pod
 from packhorse.domain.packages import Blob, Missing
-from packhorse.domain.pools import resolve_pool
+from packhorse.domain.podstate import Pod, observe_pod
+from packhorse.domain.pools import fingerprint, resolve_pool, start_task
 from packhorse.model import ApplicationPackage, Pool
 from packhorse.operator.caches import Caches
 from packhorse.operator.dispatcher import Dispatcher
@@ -36,9 +36,12 @@ from packhorse.protocol import (
     Download,
     FromNode,
     Hello,
+    NodeProblem,
     Package,
+    PackagesRemoved,
     PoolPackages,
     Problem,
+    StartTaskChanged,
     TaskEnded,
     TaskStarted,
 )
@@ -90,6 +93,7 @@ class NodeService:
         caches: What there is.
         dispatcher: Who gives tasks to nodes.
         storage: Where packages lie.
+        packages_removed: To be called where a node removed packages to make room.
         package_changed: To be called where a package's blob is found to be another one than was activated.
     """
 
@@ -101,7 +105,9 @@ class NodeService:
         *,
         storage: LinkedStorage,
         package_changed: Callable[[Key], None],
+        packages_removed: Callable[[Key, PackagesRemoved], Awaitable[None]],
     ) -> None:
+        self._packages_removed = packages_removed
         self._package_changed = package_changed
         self._client = client
         self._caches = caches
@@ -151,7 +157,7 @@ class NodeService:
         environment = {setting.name: setting.value for setting in caller.pool.spec.environment_settings}
         environment |= node_variables(caller.pod.pool, caller.pod.name)
         environment |= package_variables(resolution.packages, catalog.defaults(resolution.packages))
-        return PoolPackages(resolution.packages, environment)
+        return PoolPackages(resolution.packages, environment, start_task(caller.pool), fingerprint(caller.pool))
 
     async def _download(self, caller: Caller, request: web.Request) -> Download:
         try:
@@ -215,18 +221,23 @@ class NodeService:
         try:
             async for frame in socket:
                 if frame.type is WSMsgType.TEXT:
-                    self._handle(session, _read(frame.data))
+                    await self._handle(session, _read(frame.data))
         finally:
             writer.cancel()
             self._dispatcher.disconnected(session)
             _log.info("node %s/%s: disconnected", *caller.node)
 
-    def _handle(self, session: Session, message: Hello | TaskStarted | TaskEnded | None) -> None:
+    async def _handle(self, session: Session, message: FromNode | None) -> None:
         match message:
             case TaskEnded():
                 self._dispatcher.task_ended(session, message)
             case TaskStarted():
                 self._dispatcher.task_started(session, message)
+            case StartTaskChanged() | NodeProblem():
+                session.hear(message)
+                self._dispatcher.node_changed(session)
+            case PackagesRemoved():
+                await self._packages_removed(session.node, message)
             case _:
                 _log.warning("node %s/%s: a message that makes no sense here was passed over", *session.node)
 
@@ -278,9 +289,9 @@ class NodeService:
         return (namespace, names[0]), uids[0]
 
 
-def _read(data: str) -> Hello | TaskStarted | TaskEnded | None:
+def _read(data: str) -> FromNode | None:
     try:
-        message: Hello | TaskStarted | TaskEnded = _decode_message(data)
+        message: FromNode = _decode_message(data)
     except msgspec.DecodeError:
         return None
     return message

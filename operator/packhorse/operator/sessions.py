@@ -8,7 +8,8 @@ import msgspec
 from aiohttp import web
 
 from packhorse.cluster.cache import Key
-from packhorse.protocol import Hello, ToNode
+from packhorse.domain.nodes import ready_for_tasks
+from packhorse.protocol import Hello, NodeProblem, StartTaskChanged, ToNode
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ class Session:
     Attributes:
         node: Namespace and name of the node.
         pod_uid: Uid of its pod: a rebooted node is another pod of the same name.
-        hello: What it said first.
+        hello: What it said first, with what it has said since of its start task and its problem.
     """
 
     node: Key
@@ -31,6 +32,18 @@ class Session:
     def send(self, message: ToNode) -> None:
         """Send a message, after those before it; a connection that breaks loses it, and the next hello mends that."""
         self._outgoing.put_nowait(msgspec.json.encode(message))
+
+    def hear(self, message: StartTaskChanged | NodeProblem) -> None:
+        """Take in what changed on the node."""
+        if isinstance(message, StartTaskChanged):
+            self.hello = msgspec.structs.replace(self.hello, start_task=message.start_task)
+        else:
+            self.hello = msgspec.structs.replace(self.hello, problem=message.problem)
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether the node, for all it says, can run tasks."""
+        return self.hello.problem is None and ready_for_tasks(self.hello.start_task)
 
     async def write(self, socket: web.WebSocketResponse) -> None:
         """Write what is sent to the socket until cancelled, or until the connection breaks."""

@@ -10,7 +10,7 @@ from packhorse.cluster.events import EventRecorder
 from packhorse.cluster.queue import WorkQueue
 from packhorse.domain.conditions import STORAGE_LINKED
 from packhorse.domain.nodepod import NodeSettings
-from packhorse.domain.nodes import Pod
+from packhorse.domain.podstate import Pod
 from packhorse.model import Application, ApplicationPackage, Pool, Task
 from packhorse.model.names import application_name
 from packhorse.operator.caches import Caches, NodeSet
@@ -24,6 +24,7 @@ from packhorse.operator.sessions import Sessions
 from packhorse.operator.settings import Settings
 from packhorse.operator.storage import LinkedStorage
 from packhorse.operator.verifier import Verifier
+from packhorse.protocol import PackagesRemoved
 
 POOL_STATUS_DELAY = 0.5
 """Seconds in which changes of a pool's nodes are gathered into one status, since tasks come and go in milliseconds."""
@@ -59,14 +60,19 @@ class Parts:
         self._package_controller = PackageController(
             client, caches, storage, events, settings=settings, grants=grants, verifier=verifier
         )
-        pools = PoolController(client, caches, events, nodes, self._dispatcher.presence)
+        self._pool_controller = pools = PoolController(client, caches, events, nodes, self._dispatcher)
         self._applications: WorkQueue[Key] = WorkQueue("Application", applications.reconcile, group=_namespace)
         self._packages: WorkQueue[Key] = WorkQueue(
             "ApplicationPackage", self._package_controller.reconcile, workers=8, group=_namespace
         )
         self._pools: WorkQueue[Key] = WorkQueue("Pool", pools.reconcile, group=_namespace)
         self.service = NodeService(
-            client, caches, self._dispatcher, storage=storage, package_changed=self._package_changed
+            client,
+            caches,
+            self._dispatcher,
+            storage=storage,
+            package_changed=self._package_changed,
+            packages_removed=self._packages_removed,
         )
         storage.on_change(self._storage_changed)
 
@@ -94,9 +100,19 @@ class Parts:
     def _package_changed(self, key: Key) -> None:
         self._packages.add(key)
 
+    async def _packages_removed(self, node: Key, message: PackagesRemoved) -> None:
+        pod = self._caches.pods.get(node)
+        pool = self._caches.pools.get((pod.namespace, pod.pool)) if pod is not None else None
+        if pool is not None:
+            await self._pool_controller.packages_removed(pool, node[1], message)
+
     def _storage_changed(self, namespace: str | None) -> None:
         """An account answers again, or is another one: what waits for it need not wait longer. None: all namespaces."""
         self._grants.forget_all()
+        pools = list(self._caches.pools if namespace is None else self._caches.pools.in_namespace(namespace))
+        self._pool_controller.retry(pools)
+        for pool in pools:
+            self._pools.add(pool.key)
         for package in self._caches.packages if namespace is None else self._caches.packages.in_namespace(namespace):
             linked = package.status.condition(STORAGE_LINKED)
             if linked is None or linked.status != "True":

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from packhorse.domain.nodes import Install, Presence, node_state, node_status, observe_pod
+from packhorse.domain.nodes import Presence, Wanted, node_state, node_status
+from packhorse.domain.podstate import Install, observe_pod
 from packhorse.model import NodeState, NodeStatus
 from packhorse.protocol import Package
 from tests.unit.objects import LATER, NOW, deployed, raw_pod
@@ -80,7 +81,7 @@ STATES: dict[str, tuple[dict[str, Any], Presence | None, int, NodeState]] = {
         2,
         NodeState.REBOOTING,
     ),
-    "beyond the target, not deleted yet": (pod(), IDLE, 1, NodeState.IDLE),
+    "beyond the target, not deleted yet": (pod(), IDLE, 1, NodeState.LEAVING_POOL),
     "installation failed": (pod({"state": {"terminated": FAILED}}, ready=False), AWAY, 2, NodeState.UNUSABLE),
     "installation waits after a failure": (
         pod({**waiting("CrashLoopBackOff"), "lastState": {"terminated": FAILED}}, ready=False),
@@ -135,7 +136,8 @@ def status(
     revision: str = "r1",
     now: str = NOW,
 ) -> NodeStatus:
-    return node_status(observe_pod(raw), presence, earlier, target=2, wanted=wanted, revision=revision, now=now)
+    now_wanted = Wanted(wanted, revision, "")
+    return node_status(observe_pod(raw), presence, earlier, target=2, wanted=now_wanted, now=now)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The status of a Pool."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from packhorse.domain.nodes import Presence, observe_pod
-from packhorse.domain.pools import PoolView, pool_status, resolve_pool
+from packhorse.domain.nodes import Presence
+from packhorse.domain.podstate import observe_pod
+from packhorse.domain.pools import PoolView, fingerprint, observe_nodes, plan_pool, pool_status, resolve_pool
 from packhorse.domain.references import Catalog
 from packhorse.model import Pool, PoolStatus
 from tests.unit.domain.test_nodes import FAILED, NEW, pod
@@ -36,10 +38,11 @@ def status_of(
     conflict: str = "",
     now: str = NOW,
 ) -> PoolStatus:
-    view = PoolView(
-        pool, resolve_pool(pool, catalog), [observe_pod(raw) for raw in pods], presence or {}, "r1", conflict
-    )
-    return pool_status(view, now)
+    presence = {name: replace(each, fingerprint=fingerprint(pool)) for name, each in (presence or {}).items()}
+    view = PoolView(pool, resolve_pool(pool, catalog), [observe_pod(raw) for raw in pods], presence, "r1")
+    nodes = observe_nodes(view, now)
+    trouble = ("Conflict", conflict) if conflict else None
+    return pool_status(view, nodes, plan_pool(view, nodes, now), now, trouble=trouble)
 
 
 def ready(status: PoolStatus) -> tuple[str, str, str]:
@@ -80,7 +83,7 @@ def test_references_that_mean_nothing(references: list[dict[str, str]], told: st
 def test_counts_and_nodes_in_order() -> None:
     pods = [pod(name="render-10"), pod(name="render-2"), UNUSABLE, pod(name="render-1")]
     presence = {"render-10": BUSY, "render-2": IDLE, "render-1": Presence((), 0)}
-    status = status_of(make(4, BY_DEFAULT), pods, presence)
+    status = status_of(make(11, BY_DEFAULT), pods, presence)
     assert [node.name for node in status.nodes] == ["render-0", "render-1", "render-2", "render-10"]
     assert (status.current_nodes, status.idle_nodes, status.running_nodes) == (4, 2, 1)
     assert (status.unusable_nodes, status.outdated_nodes) == (1, 1)

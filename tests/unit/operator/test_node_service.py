@@ -27,6 +27,7 @@ from packhorse.protocol import (
     FromNode,
     Hello,
     Package,
+    PackagesRemoved,
     PoolPackages,
     Problem,
     RunTask,
@@ -99,9 +100,14 @@ class Cluster:
             self.operator.dispatcher,
             storage=cast("LinkedStorage", self.storage),
             package_changed=self.changed.append,
+            packages_removed=self._packages_removed,
         )
+        self.removed: list[tuple[Key, PackagesRemoved]] = []
         self.port = 0
         self.client = aiohttp.ClientSession()
+
+    async def _packages_removed(self, node: Key, message: PackagesRemoved) -> None:
+        self.removed.append((node, message))
 
     async def start(self) -> None:
         self.operator.start()

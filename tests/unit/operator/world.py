@@ -10,7 +10,7 @@ from aiohttp import web
 
 from packhorse.cluster.cache import Key, key_of
 from packhorse.cluster.client import POD, kind_of
-from packhorse.domain.nodes import observe_pod
+from packhorse.domain.podstate import observe_pod
 from packhorse.model import Application, ApplicationPackage, Pool, Task
 from packhorse.operator.caches import Caches
 from packhorse.operator.dispatcher import Dispatcher
@@ -233,7 +233,7 @@ class World:
         await settle()
 
     def make_pool(self, **spec: Any) -> None:
-        raw = raw_pool(taskSlotsPerNode=self.slots, targetNodes=self._wanted, **spec)
+        raw = raw_pool(taskSlotsPerNode=self.slots, targetNodes=max(self._wanted, 1), **spec)
         self.count += 1
         raw["metadata"]["uid"] = f"pool-{self.count}"
         self.api.put(POOL, raw)
