@@ -20,8 +20,10 @@ _HEADER = "# Generated from operator/packhorse/model by `make crds`. Do not edit
 
 _KEPT = frozenset(
     {"type", "description", "enum", "pattern", "format", "default", "minimum", "maximum"}
-    | {"minLength", "maxLength", "minItems", "maxItems"}
+    | {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
 )
+
+_OPEN = "x-kubernetes-preserve-unknown-fields"
 
 
 def structural(
@@ -45,6 +47,11 @@ def structural(
     result = _tidy(schema, status=status)
     if "items" in schema:
         result["items"] = structural(schema["items"], definitions, status=status)
+    further = schema.get("additionalProperties")
+    if further is True:
+        result[_OPEN] = True
+    elif further is not None and _OPEN not in result:
+        result["additionalProperties"] = structural(further, definitions, status=status)
     if "properties" in schema:
         result["properties"] = {
             name: structural(item, definitions, status=status) for name, item in schema["properties"].items()

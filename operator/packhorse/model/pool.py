@@ -9,6 +9,7 @@ from packhorse.model.meta import AGE, IMMUTABLE, Column, Model, Resource, Rule, 
 from packhorse.model.names import DNS_SUBDOMAIN
 from packhorse.model.node import DeployedPackage, NodeStatus, RunningTaskOption
 from packhorse.model.reference import Duration, EnvironmentSettings, References
+from packhorse.model.template import PodTemplate
 
 
 class NodeFillType(StrEnum):
@@ -76,7 +77,7 @@ class AutoScale(Model):
     """Lets the number of nodes follow the tasks."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("self.minNodes <= self.maxNodes", "minNodes is above maxNodes", field_path=".minNodes"),
+        Rule("self.minNodes <= self.maxNodes", "minNodes is above maxNodes; raise maxNodes or lower minNodes", field_path=".minNodes"),
     )
 
     min_nodes: Annotated[int, Field(ge=0, le=10000)] = 0
@@ -126,6 +127,14 @@ class PoolSpec(Model):
     """Variables for every process on the nodes. A change reaches new and rebooted nodes."""
     node_storage: NodeStorage = NodeStorage()
     """Where a node keeps packages and tasks' files. It cannot be changed."""
+    enable_inter_node_communication: bool = False
+    """If true, nodes of the pool may open connections to each other. No others ever may, where the cluster's network
+    keeps to NetworkPolicies.
+    """
+    template: PodTemplate | None = None
+    """A partial pod template: resources, machines, volumes and whatever else the nodes' pods shall have. A change
+    reaches new and rebooted nodes.
+    """
 
 
 class AutoScaleRun(Model):

@@ -11,6 +11,15 @@ from packhorse.model import Application, ApplicationPackage, Pool, Resource, Tas
 from packhorse.model.meta import API_VERSION, IMMUTABLE
 from packhorse.model.names import application_name, package_name
 from packhorse.model.reference import ID_GIVES_NAME, VERSION_GIVES_NAME
+from packhorse.model.template import (
+    NodeContainer,
+    NodeSecurityContext,
+    OwnContainer,
+    TemplateMetadata,
+    TokenSource,
+    Volume,
+    VolumeMount,
+)
 
 Fields = dict[str, Any]
 
@@ -77,11 +86,18 @@ PACKAGE_NAME = "metadata.name must be <applicationId>.<version> in lower case, w
 BLOB = "spec.blob must be a path such as tools/blender-2.7.zip: no leading or trailing '/', no '..', no backslash"
 STORAGE_CLASS = "storageClassName has no meaning with ephemeral: true; remove one of them"
 STORAGE_FIXED = "nodeStorage cannot be changed, since nodes keep their volumes; create another Pool"
+NODE_RANGE = "minNodes is above maxNodes; raise maxNodes or lower minNodes"
 POOL_NAME = "metadata.name begins the names of the pool's nodes: at most 52 letters, digits and hyphens, no periods"
 SERVICE_NAME = "names that begin with AZ_BATCH_ are set by the service; choose another name"
 TASK_NAME = "metadata.name is the name of the task's directory on its node: at most 128 characters"
 FIXED = IMMUTABLE.message
 ID_NAME, VERSION_NAME = ID_GIVES_NAME.message, VERSION_GIVES_NAME.message
+OUR_LABELS, OUR_ANNOTATIONS = (rule.message for rule in TemplateMetadata.rules)
+OUR_VOLUMES, OUR_TOKEN = Volume.rules[0].message, TokenSource.rules[0].message
+FOREIGN, PLAIN_PATH, OUR_PATH, KERNEL_PATH = (rule.message for rule in VolumeMount.rules)
+AGENT_USER, SHARED_GROUP, ROOT_USER = (rule.message for rule in NodeSecurityContext.rules)
+OTHER_CONTAINER, VARIABLES, IMAGE, COMMAND = (rule.message for rule in NodeContainer.rules)
+OTHER_INIT_CONTAINER = OwnContainer.rules[0].message
 
 
 def application(name: str, spec: Fields, rule: str, told: str | None = None, before: Fields | None = None) -> Example:
@@ -126,6 +142,102 @@ def no_name(what: str, proposed: str = "") -> str:
 
 def settings(name: str) -> list[Fields]:
     return [{"name": name, "value": "1"}]
+
+
+def template(rule: str, told: str | None = None, metadata: Fields | None = None, **spec: Any) -> Example:
+    """A Pool with a template."""
+    return pool(rule, told, template={"metadata": metadata} if metadata is not None else {"spec": spec})
+
+
+def container(rule: str, told: str | None = None, **fields: Any) -> Example:
+    """A Pool with a template for the container of tasks."""
+    return template(rule, told, containers=[{"name": "node", **fields}])
+
+
+def mount(rule: str, path: str, told: str | None = None, name: str = "data") -> Example:
+    return container(rule, told, volumeMounts=[{"name": name, "mountPath": path}])
+
+
+def token(rule: str, told: str | None = None, **source: Any) -> Example:
+    sources = [{"configMap": {"name": "a"}}, {"serviceAccountToken": {"path": "token", **source}}]
+    return template(rule, told, volumes=[{"name": "identity", "projected": {"sources": sources, "defaultMode": 288}}])
+
+
+TEMPLATES = [
+    template(OUR_LABELS, metadata={"labels": {"team": "render", "app.kubernetes.io/component": "a", "packhorse": "1"}}),
+    *(
+        template(OUR_LABELS, OUR_LABELS, metadata={"labels": {"team": "render", name: "mine"}})
+        for name in (
+            "packhorse.dev/pool",
+            "packhorse.dev/other",
+            "app.kubernetes.io/name",
+            "app.kubernetes.io/instance",
+            "app.kubernetes.io/managed-by",
+        )
+    ),
+    template(OUR_ANNOTATIONS, metadata={"annotations": {"sidecar.istio.io/inject": "false", "a": ""}}),
+    template(OUR_ANNOTATIONS, OUR_ANNOTATIONS, metadata={"annotations": {"packhorse.dev/reboot": "requeue"}}),
+    template(OUR_VOLUMES, volumes=[{"name": "scratch", "emptyDir": {}}, {"name": "tokens", "secret": {}}]),
+    *(
+        template(OUR_VOLUMES, OUR_VOLUMES, volumes=[{"name": name, "emptyDir": {}}])
+        for name in ("node", "token", "authority", "tmp")
+    ),
+    token(OUR_TOKEN),
+    token(OUR_TOKEN, audience="api://AzureADTokenExchange"),
+    token(OUR_TOKEN, OUR_TOKEN, audience="packhorse.dev/node-service"),
+    mount(FOREIGN, "/data"),
+    mount(FOREIGN, "/data", FOREIGN, name="token"),
+    mount(FOREIGN, "/data", FOREIGN, name="node"),
+    container(FOREIGN, volumeDevices=[{"name": "data", "devicePath": "/dev/data"}]),
+    container(FOREIGN, FOREIGN, volumeDevices=[{"name": "node", "devicePath": "/dev/data"}]),
+    *(mount(PLAIN_PATH, path) for path in ("/a", "/data/some..odd .name", "/..a/...", "/mnt", "/" + "a/" * 500 + "a")),
+    *(
+        mount(PLAIN_PATH, path, PLAIN_PATH)
+        for path in ("/", "data", "//data", "/data/", "/data//a", "/data/./a", "/data/../mnt", "/..", "/.", "C:/data")
+    ),
+    *(mount(OUR_PATH, path) for path in ("/mnt/batch", "/mnt/batch/tasks2", "/data/mnt/batch/tasks")),
+    *(
+        mount(OUR_PATH, f"/mnt/batch/tasks{path}", OUR_PATH)
+        for path in ("", "/shared", "/applications/blender", "/.packhorse/run")
+    ),
+    *(mount(KERNEL_PATH, path) for path in ("/dev/shm", "/processes", "/sys2", "/data/proc")),
+    *(mount(KERNEL_PATH, path, KERNEL_PATH) for path in ("/proc", "/proc/self", "/sys", "/sys/fs", "/dev")),
+    template(AGENT_USER, securityContext={"runAsUser": 1000, "supplementalGroups": [65532]}),
+    template(AGENT_USER, AGENT_USER, securityContext={"runAsUser": 65532}),
+    container(AGENT_USER, AGENT_USER, securityContext={"runAsUser": 65532}),
+    template(SHARED_GROUP, securityContext={"fsGroupChangePolicy": "Always"}),
+    template(SHARED_GROUP, SHARED_GROUP, securityContext={"fsGroup": 10001}),
+    template(SHARED_GROUP, SHARED_GROUP, securityContext={"runAsGroup": 0}),
+    container(SHARED_GROUP, SHARED_GROUP, securityContext={"runAsGroup": 1000}),
+    container(ROOT_USER, securityContext={"runAsUser": 0, "runAsNonRoot": False}),
+    container(ROOT_USER, securityContext={"runAsUser": 1}),
+    container(ROOT_USER, ROOT_USER, securityContext={"runAsUser": 0}),
+    container(ROOT_USER, ROOT_USER, securityContext={"runAsUser": 0, "runAsNonRoot": True}),
+    container(
+        OTHER_CONTAINER,
+        resources={"requests": {"cpu": 2, "memory": "1.5Gi"}, "limits": {"nvidia.com/gpu": 1, "cpu": "500m"}},
+    ),
+    *(
+        template(OTHER_CONTAINER, OTHER_CONTAINER, containers=[{"name": name}])
+        for name in ("sidecar", "agent", "install-packages", "Node", "")
+    ),
+    container(VARIABLES, lifecycle={"preStop": {"exec": {"command": ["/bin/sync"]}}}),
+    container(VARIABLES, VARIABLES, env=[{"name": "A", "value": "1"}]),
+    container(VARIABLES, VARIABLES, envFrom=[{"secretRef": {"name": "a"}}]),
+    container(IMAGE, imagePullPolicy="Always"),
+    container(IMAGE, IMAGE, image="debian"),
+    container(COMMAND, ports=[{"containerPort": 9000}]),
+    container(COMMAND, COMMAND, command=["/bin/true"]),
+    container(COMMAND, COMMAND, args=["--help"]),
+    template(
+        OTHER_INIT_CONTAINER,
+        initContainers=[
+            {"name": name, "resources": {"limits": {"memory": "1Gi"}}} for name in ("install-packages", "agent")
+        ],
+    ),
+    template(OTHER_INIT_CONTAINER, OTHER_INIT_CONTAINER, initContainers=[{"name": "node"}]),
+    template(OTHER_INIT_CONTAINER, OTHER_INIT_CONTAINER, initContainers=[{"name": "prepare", "resources": {}}]),
+]
 
 
 EXAMPLES = [
@@ -207,6 +319,9 @@ EXAMPLES = [
     pool(STORAGE_FIXED, before={"nodeStorage": {"size": "5Gi"}}, nodeStorage={"size": "5Gi"}, targetNodes=7),
     pool(STORAGE_FIXED, STORAGE_FIXED, {"nodeStorage": {"size": "5Gi"}}, nodeStorage={"size": "6Gi"}),
     pool(STORAGE_FIXED, STORAGE_FIXED, {}, nodeStorage={"ephemeral": True}),
+    pool(NODE_RANGE, autoScale={"minNodes": 2, "maxNodes": 2}),
+    pool(NODE_RANGE, autoScale={"maxNodes": 1}),
+    pool(NODE_RANGE, NODE_RANGE, autoScale={"minNodes": 3, "maxNodes": 2}),
     pool(FIXED, before={"taskSlotsPerNode": 2}, taskSlotsPerNode=2, image="alpine"),
     pool(FIXED, FIXED, {"taskSlotsPerNode": 2}, taskSlotsPerNode=3),
     pool(POOL_NAME, name="p" * 52),
@@ -226,6 +341,7 @@ EXAMPLES = [
     task(FIXED, FIXED, {}, commandLine="false"),
     task(TASK_NAME, name="t" * 128),
     task(TASK_NAME, TASK_NAME, name="t" * 129),
+    *TEMPLATES,
 ]
 
 _PATTERN, _LENGTH, _NO_NAME = "should match", "Too long", "gives no name that Kubernetes allows"

@@ -27,8 +27,9 @@ def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
     yield path, schema
     for name, inner in schema.get("properties", {}).items():
         yield from nodes(inner, f"{path}.{name}")
-    if "items" in schema:
-        yield from nodes(schema["items"], f"{path}[]")
+    for name in ("items", "additionalProperties"):
+        if name in schema:
+            yield from nodes(schema[name], f"{path}[]")
 
 
 ALL = [
@@ -49,10 +50,17 @@ def test_the_files_are_up_to_date(resource: type[Resource]) -> None:
 def test_structural(path: str, schema: Schema) -> None:
     known = {"type", "description", "enum", "pattern", "format", "default", "minimum", "maximum"}
     known |= {"minLength", "maxLength", "minItems", "maxItems", "properties", "required", "items"}
+    known |= {"maxProperties", "additionalProperties"}
+    if "x-kubernetes-int-or-string" in schema:
+        assert "type" not in schema, path
+        return
     assert schema["type"] in {"object", "array", "string", "integer", "boolean"}, path
     assert {key for key in schema if not key.startswith("x-kubernetes-")} <= known, path
     assert schema["type"] != "array" or "items" in schema, path
     assert set(schema.get("required", ())) <= schema.get("properties", {}).keys(), path
+    assert not {"properties", "x-kubernetes-preserve-unknown-fields"} & schema.keys() or (
+        "additionalProperties" not in schema
+    ), path
 
 
 @pytest.mark.parametrize(("path", "schema"), ALL)
@@ -70,8 +78,13 @@ def test_what_users_write_is_bounded(path: str, schema: Schema) -> None:
     """Else the API server finds the rules too costly."""
     if not path.startswith(".spec"):
         return
+    if "x-kubernetes-int-or-string" in schema:
+        assert "pattern" in schema, path
+        return
     if schema["type"] == "array":
         assert "maxItems" in schema, path
+    if "additionalProperties" in schema:
+        assert "maxProperties" in schema, path
     if schema["type"] == "string":
         assert "maxLength" in schema or "enum" in schema, path
     if schema["type"] == "integer":
