@@ -1,0 +1,163 @@
+"""Runs the benchmark; see ``--help`` for what can be chosen."""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.install.account import Account, running_account
+from benchmarks.install.contender import CONTENDERS, Order, Result
+from benchmarks.install.loads import Load, load
+from benchmarks.install.machine import Memory
+from tests.cluster import apt
+from tests.cluster.cache import Cache
+
+OURS = "packhorse"
+NODES = 20
+
+
+def main() -> None:
+    """Measure all that was chosen."""
+    arguments = parse()
+    cache = Cache()
+    apt.install(cache, {"curl": "curl", "unzip": "unzip"}, "The benchmark")
+    loads = [load(cache, name) for name in arguments.load]
+    medium = load(cache, "medium") if arguments.nodes else None
+    ratios: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(dir=cache.root, prefix="benchmark-") as name:
+        folder = Path(name)
+        memory = Memory(folder)
+        with running_account(cache, folder) as account:
+            for one in loads:
+                ratios[one.name] = compare(account, one, memory, folder, arguments.rounds)
+            if medium is not None:
+                together(account, medium, memory, folder, arguments.nodes)
+        memory.close()
+    for name, ratio in ratios.items():
+        print(f"{name}: the better rival takes {ratio:.2f} times as long")
+    print(f"ratio={ratios.get('blender', min(ratios.values())):.2f}")
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.install", description=__doc__)
+    parser.add_argument("--load", nargs="+", choices=("blender", "small", "stored"), help="default: all three")
+    parser.add_argument("--rounds", type=int, default=5, help="of each contender and load (default: %(default)s)")
+    parser.add_argument("--nodes", type=int, default=NODES, help="that fetch at once; 0: leave out")
+    parser.set_defaults(load=["blender", "small", "stored"])
+    return parser.parse_args()
+
+
+def compare(account: Account, one: Load, memory: Memory, folder: Path, rounds: int) -> float:
+    """Install one package by each contender in turns. Returns the better rival's median over ours."""
+    print(f"\n{one}", flush=True)
+    url, etag = account.upload(one)
+    results: dict[str, list[Result]] = {name: [] for name in CONTENDERS}
+    served: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    for number in range(rounds):
+        names = list(CONTENDERS)
+        # Each comes first, second and third equally often.
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            with work(folder) as place:
+                memory.fill()
+                before = account.cpu()
+                results[name].append(start(name, order(account, one, url, etag, place)))
+                served[name].append(account.cpu() - before)
+    for name in CONTENDERS:
+        show(name, results[name], served[name])
+    medians = {name: statistics.median(result.seconds for result in results[name]) for name in CONTENDERS}
+    return min(median for name, median in medians.items() if name != OURS) / medians[OURS]
+
+
+def order(account: Account, one: Load, url: str, etag: str, place: Path, *, fetch_only: bool = False) -> Order:
+    """What a contender is told."""
+    return Order(url, etag, one.path.stat().st_size, one.sha256, str(account.authority), str(place), fetch_only)
+
+
+@contextmanager
+def work(folder: Path) -> Iterator[Path]:
+    """An empty folder, on a disk that has nothing else to write."""
+    os.sync()
+    place = Path(tempfile.mkdtemp(dir=folder, prefix="turn-"))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place)
+        os.sync()
+
+
+def launch(name: str, wanted: Order) -> "subprocess.Popen[str]":
+    """Start a contender."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.install.contender", name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if process.stdin is not None:
+        process.stdin.write(json.dumps(asdict(wanted)))
+        process.stdin.close()
+    return process
+
+
+def start(name: str, wanted: Order) -> Result:
+    """Run a contender to its end."""
+    return finish(launch(name, wanted))
+
+
+def finish(process: "subprocess.Popen[str]") -> Result:
+    """Wait for a contender."""
+    output = process.stdout.read() if process.stdout is not None else ""
+    if process.wait() != 0:
+        raise SystemExit("a contender failed; see above")
+    return Result(**json.loads(output))
+
+
+def show(name: str, results: list[Result], served: list[float]) -> None:
+    """Print a contender's line."""
+    seconds = [result.seconds for result in results]
+    fetched = statistics.median(result.fetched for result in results)
+    rest = statistics.median(result.seconds - result.fetched for result in results)
+    cpu = statistics.median(result.cpu for result in results)
+    print(
+        f"  {name:12} {statistics.median(seconds):6.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
+        f" | fetched after {fetched:5.2f} s, then {rest:5.2f} s"
+        f" | CPU {cpu:5.2f} s, Azurite's {statistics.median(served):5.2f} s"
+        f" | {max(result.memory for result in results) / 1e6:4.0f} MB",
+        flush=True,
+    )
+
+
+def together(account: Account, one: Load, memory: Memory, folder: Path, nodes: int) -> None:
+    """Many nodes fetch one package at once."""
+    print(f"\n{nodes} nodes fetch one package at once ({one})", flush=True)
+    url, etag = account.upload(one)
+    for name in (OURS, "curl+unzip"):
+        with work(folder) as place:
+            memory.fill()
+            requests = account.requests()
+            places = [place / str(number) for number in range(nodes)]
+            for each in places:
+                each.mkdir()
+            began = time.perf_counter()
+            processes = [launch(name, order(account, one, url, etag, each, fetch_only=True)) for each in places]
+            results = [finish(process) for process in processes]
+            took = time.perf_counter() - began
+            print(
+                f"  {name:12} all after {took:.2f} s, {account.requests() - requests} requests,"
+                f" CPU {sum(result.cpu for result in results):.2f} s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

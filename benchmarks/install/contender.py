@@ -1,0 +1,156 @@
+"""One installation by one contender, in a process of its own: it prints what it measured as JSON.
+
+``python -m benchmarks.install.contender NAME``, with its order as JSON on standard input.
+"""
+
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to install.
+
+    Attributes:
+        url: With a signature.
+        etag: Of the blob.
+        size: Of the blob, in bytes.
+        sha256: Of the blob.
+        authority: File with the certificate of who signed the account's.
+        folder: An empty folder to work in.
+        fetch_only: Whether to leave out unpacking.
+    """
+
+    url: str
+    etag: str
+    size: int
+    sha256: str
+    authority: str
+    folder: str
+    fetch_only: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What it took.
+
+    Attributes:
+        seconds: From the first request to the last file in its place.
+        fetched: Seconds until all bytes of the ZIP file had come.
+        cpu: Seconds of CPU time, without Azurite's.
+        memory: Largest resident set of any one process of it, in bytes.
+        durable: Seconds until the files would survive a power failure; None where that is left to chance.
+    """
+
+    seconds: float
+    fetched: float
+    cpu: float
+    memory: int
+    durable: float | None = None
+
+
+def packhorse(order: Order) -> Callable[[], tuple[float, float | None]]:
+    """What a node does, all of it."""
+    from packhorse.archive import Limits
+    from packhorse.node.download import fetch
+    from packhorse.node.install import install
+    from packhorse.protocol import Download, Package
+
+    os.environ["SSL_CERT_FILE"] = order.authority
+    package = Package("bench", "1", order.sha256, order.size)
+    download = Download(order.url, order.etag, order.size)
+    fetched: list[float] = []
+
+    class Times(logging.Handler):
+        """Hears what the installation says of itself."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if isinstance(record.args, tuple) and str(record.msg).startswith("Installed"):
+                fetched.append(float(str(record.args[2])))
+
+    logger = logging.getLogger("packhorse.node.install")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(Times())
+
+    def run() -> tuple[float, float | None]:
+        deadline = time.monotonic() + 600
+        began = time.perf_counter()
+        if order.fetch_only:
+            fetch(download, Path(order.folder, "package.zip"), sha256=order.sha256, deadline=deadline)
+            return time.perf_counter() - began, None
+        install(package, Path(order.folder), lambda _: download, limits=Limits(), deadline=deadline)
+        return fetched[0], time.perf_counter() - began
+
+    return run
+
+
+def curl(order: Order) -> Callable[[], tuple[float, float | None]]:
+    """``curl`` and ``unzip``, as in most start-up scripts."""
+    target = str(Path(order.folder, "package.zip"))
+
+    def run() -> tuple[float, float | None]:
+        began = time.perf_counter()
+        subprocess.run(
+            ["curl", "--fail", "--silent", "--show-error", "--cacert", order.authority, "--output", target, order.url],
+            check=True,
+        )
+        fetched = time.perf_counter() - began
+        if not order.fetch_only:
+            subprocess.run(["unzip", "-q", target, "-d", str(Path(order.folder, "files"))], check=True)
+        return fetched, None
+
+    return run
+
+
+def sdk(order: Order) -> Callable[[], tuple[float, float | None]]:
+    """Azure's storage SDK with four connections, and the standard library's ``zipfile``."""
+    from azure.storage.blob import BlobClient
+
+    target = Path(order.folder, "package.zip")
+    client = BlobClient.from_blob_url(order.url, connection_verify=order.authority)
+
+    def run() -> tuple[float, float | None]:
+        began = time.perf_counter()
+        with target.open("wb") as file:
+            client.download_blob(max_concurrency=4).readinto(file)
+        fetched = time.perf_counter() - began
+        with zipfile.ZipFile(target) as archive:
+            archive.extractall(Path(order.folder, "files"))
+        return fetched, None
+
+    return run
+
+
+CONTENDERS = {"packhorse": packhorse, "curl+unzip": curl, "sdk+zipfile": sdk}
+
+
+def measure(name: str, order: Order) -> Result:
+    """Run a contender; what it loads first does not count."""
+    run = CONTENDERS[name](order)
+    cpu = _cpu()
+    began = time.perf_counter()
+    fetched, durable = run()
+    seconds = time.perf_counter() - began
+    return Result(seconds, fetched, _cpu() - cpu, _memory(), durable)
+
+
+def _cpu() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _memory() -> int:
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(sys.argv[1], Order(**json.load(sys.stdin))))))
