@@ -144,3 +144,14 @@ def task_variables(
         "AZ_BATCH_TASK_ATTEMPT": str(attempt),
         "HOME": str(directory / "wd"),
     }
+
+
+def start_task_variables(startup: PurePosixPath) -> dict[str, str]:
+    """Batch's variables of a start task, which belongs to no job; ``startup`` is the node's startup directory."""
+    directory = str(startup / "wd")
+    return {
+        "AZ_BATCH_TASK_DIR": str(startup),
+        "AZ_BATCH_TASK_WORKING_DIR": directory,
+        "HOME": directory,
+        "PWD": directory,
+    }

@@ -6,7 +6,6 @@ operator has recorded it.
 
 import asyncio
 import logging
-import os
 import random
 import ssl
 import time
@@ -19,20 +18,27 @@ import msgspec
 from packhorse.archive import Limits
 from packhorse.clock import timestamp
 from packhorse.domain import azure
-from packhorse.node.attempts import AttemptFiles, Record, attempt_key
-from packhorse.node.install import INSTALL_DEADLINE, InstallError, install
+from packhorse.node.attempts import AttemptFiles, Record, attempt_key, launch_script
+from packhorse.node.health import Health
+from packhorse.node.install import INSTALL_DEADLINE, DiskFullError, InstallError, install
 from packhorse.node.layout import Layout
+from packhorse.node.removals import Removals
 from packhorse.node.service import Address, NodeServiceClient
+from packhorse.node.start_task import StartTaskRun
+from packhorse.node.supervision import BOOTED, CUT_OFF, Supervision
 from packhorse.protocol import (
     CONNECT_PATH,
     EndTask,
     FromNode,
     Hello,
+    NodeProblem,
     Package,
+    PackagesRemoved,
     PoolPackages,
     Problem,
     RunningTask,
     RunTask,
+    StartTaskChanged,
     TaskEnded,
     TaskRecorded,
     TaskStarted,
@@ -46,6 +52,8 @@ GRACE = 10.0
 HEARTBEAT = 15.0
 LONGEST_PAUSE = 5.0
 """Seconds at most between two tries to connect."""
+LOOK_AGAIN = 1.0
+"""Seconds until what could not be looked at is looked at again."""
 
 
 @dataclass(eq=False)
@@ -54,12 +62,14 @@ class _Attempt:
 
     Attributes:
         ending: Why it is being ended from outside, if it is.
+        requeue: It is ended to run again elsewhere.
         end: The report, once it is over.
     """
 
     record: Record
     launched: bool = False
     ending: Problem | None = None
+    requeue: bool = False
     end: TaskEnded | None = None
 
 
@@ -75,30 +85,51 @@ class Agent:
         self._attempts: dict[str, _Attempt] = {}
         self._deployed = msgspec.json.decode(layout.deployed.read_bytes(), type=PoolPackages)
         self._outgoing: asyncio.Queue[FromNode] = asyncio.Queue()
+        self._supervisor = Supervision(layout, self._heard, lambda: self._health.cut_off(CUT_OFF))
+        self._health = Health(layout, lambda problem: self._tell(NodeProblem(problem)))
+        self._removals = Removals(layout)
+        self._start_task = self._start_task_run()
         self._booted = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
-        self._results = b""
+
+    def _start_task_run(self) -> StartTaskRun | None:
+        if self._deployed.start_task is None:
+            return None
+        return StartTaskRun(
+            self._deployed.start_task,
+            self._layout,
+            self._deployed.environment,
+            ask=self._supervisor.ask,
+            report=lambda state: self._tell(StartTaskChanged(state)),
+            trouble=self._health.trouble,
+        )
 
     async def run(self) -> None:
         """Work until cancelled."""
-        loop = asyncio.get_running_loop()
-        requests = os.open(self._layout.requests, os.O_RDWR | os.O_NONBLOCK)
-        results = os.open(self._layout.results, os.O_RDWR | os.O_NONBLOCK)
-        self._requests = requests
-        loop.add_reader(results, self._read_results, results)
         try:
+            self._supervisor.open()
             for record in self._files.load():
                 self._attempts[record.key] = _Attempt(record)
-            if self._layout.booted.exists():
+            if self._layout.is_up():
                 self._booted.set()
             await self._booted.wait()
+            self._sweep()
             for attempt in tuple(self._attempts.values()):
                 self._resume(attempt)
+            if self._start_task is not None:
+                self._start_task.booted()
             await self._stay_connected()
         finally:
-            loop.remove_reader(results)
-            os.close(results)
-            os.close(requests)
+            if self._start_task is not None:
+                self._start_task.stop()
+            self._health.stop()
+            self._supervisor.close()
+
+    def _sweep(self) -> None:
+        """Have removed what attempts left that nobody knows any more."""
+        known = {*self._attempts, self._start_task.key if self._start_task else None}
+        for name in self._files.strays(known):
+            self._forget(name)
 
     # --- the connection -------------------------------------------------------------------------------------------
 
@@ -122,18 +153,8 @@ class Agent:
         async with session.ws_connect(
             url, headers=self._address.headers(), ssl=self._context, heartbeat=HEARTBEAT, max_msg_size=0
         ) as socket:
-            running = tuple(
-                RunningTask(attempt.record.message.uid, attempt.record.message.attempt)
-                for attempt in self._attempts.values()
-            )
-            await _send(socket, Hello(self._deployed.packages, running))
-            _log.info("connected to the node service; %d task(s) here", len(running))
-            self._outgoing = asyncio.Queue()
-            for attempt in self._attempts.values():
-                if attempt.end is not None:
-                    self._outgoing.put_nowait(attempt.end)
-                elif attempt.launched:
-                    self._tell_start(attempt)
+            await _send(socket, self._hello())
+            _log.info("connected to the node service; %d task(s) here", len(self._attempts))
             writer = asyncio.create_task(self._write(socket))
             try:
                 async for frame in socket:
@@ -142,9 +163,36 @@ class Agent:
             finally:
                 writer.cancel()
 
+    def _hello(self) -> Hello:
+        """What the operator has to know of this moment; what comes after it, and what it has to know again, follows."""
+        self._outgoing = asyncio.Queue()
+        for attempt in self._attempts.values():
+            if attempt.end is not None:
+                self._tell(attempt.end)
+            elif attempt.launched:
+                self._tell_start(attempt)
+        for removed in self._removals.waiting:
+            self._tell(removed)
+        return Hello(
+            packages=self._deployed.packages,
+            tasks=tuple(
+                RunningTask(attempt.record.message.uid, attempt.record.message.attempt)
+                for attempt in self._attempts.values()
+            ),
+            fingerprint=self._deployed.fingerprint,
+            start_task=self._start_task.state if self._start_task else None,
+            problem=self._health.problem,
+        )
+
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
-            await _send(socket, await self._outgoing.get())
+            message = await self._outgoing.get()
+            await _send(socket, message)
+            if isinstance(message, PackagesRemoved):
+                self._removals.told(message)
+
+    def _tell(self, message: FromNode) -> None:
+        self._outgoing.put_nowait(message)
 
     # --- what the operator asks for -------------------------------------------------------------------------------
 
@@ -158,11 +206,16 @@ class Agent:
             case RunTask():
                 self._start(message)
             case EndTask():
-                self._end(attempt_key(message.uid, message.attempt), message.grace_period, _ENDED)
+                key = attempt_key(message.uid, message.attempt)
+                self._end(key, message.grace_period, _ENDED, requeue=message.requeue)
             case TaskRecorded():
                 key = attempt_key(message.uid, message.attempt)
                 if self._attempts.pop(key, None) is not None:
-                    self._files.forget(key)
+                    self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        if not self._files.forget(key):
+            self._supervisor.ask(f"forget {key}")
 
     def _start(self, message: RunTask) -> None:
         record = Record(message, timestamp())
@@ -172,7 +225,7 @@ class Agent:
         try:
             self._files.keep(record)
         except OSError as error:
-            self._over(attempt, problem=_node_problem(error))
+            self._cannot(attempt, error)
             return
         self._begin(attempt)
 
@@ -183,6 +236,13 @@ class Agent:
         try:
             self._launch(attempt)
         except OSError as error:
+            self._cannot(attempt, error)
+
+    def _cannot(self, attempt: _Attempt, error: OSError) -> None:
+        """The node has no place for an attempt: it has to run elsewhere if the disk is full."""
+        if self._health.trouble(error):
+            self._over(attempt, lost=True)
+        else:
             self._over(attempt, problem=_node_problem(error))
 
     def _resume(self, attempt: _Attempt) -> None:
@@ -195,7 +255,7 @@ class Agent:
         attempt.launched = True
         self._look(key)
         if attempt.end is None:
-            self._ask(f"run {key}")  # the supervisor knows whether it has done that
+            self._supervisor.ask(f"run {key}")  # the supervisor knows whether it has done that
             self._limit(attempt, time.time() - launched)
 
     async def _prepare(self, attempt: _Attempt) -> None:
@@ -207,10 +267,17 @@ class Agent:
             if attempt.end is None:
                 self._launch(attempt)
                 self._tell_start(attempt)
+        except DiskFullError as error:
+            needed = getattr(error, "needed", 0) or 0
+            if self._health.could_fit(needed):
+                self._health.disk_full(error.problem, needed)
+                self._over(attempt, lost=True)
+            else:
+                self._over(attempt, problem=error.problem)
         except InstallError as error:
             self._over(attempt, problem=error.problem)
         except OSError as error:
-            self._over(attempt, problem=_node_problem(error))
+            self._cannot(attempt, error)
 
     def _install(self, package: Package) -> None:
         install(
@@ -224,9 +291,10 @@ class Agent:
 
     def _launch(self, attempt: _Attempt) -> None:
         record = attempt.record
-        self._files.make_launch(record, self._deployed.environment)
+        script = launch_script(record.message, self._layout, self._deployed.environment)
+        self._files.make_launch(record.key, script)
         attempt.launched = True
-        self._ask(f"run {record.key}")
+        self._supervisor.ask(f"run {record.key}")
         self._limit(attempt, 0.0)
 
     def _limit(self, attempt: _Attempt, elapsed: float) -> None:
@@ -240,56 +308,77 @@ class Agent:
         """Tell that packages are installed and the command line runs; where there are none, the operator knows."""
         message = attempt.record.message
         if message.packages:
-            self._outgoing.put_nowait(TaskStarted(message.uid, message.attempt, timestamp()))
+            self._tell(TaskStarted(message.uid, message.attempt, timestamp()))
 
-    def _end(self, key: str, grace: float, problem: Problem) -> None:
-        """End an attempt: its processes, or what it waits for."""
+    def _end(self, key: str, grace: float, problem: Problem, *, requeue: bool = False) -> None:
+        """End an attempt: its processes, or what it waits for. Of two reasons to end it the first counts."""
+        self._look(key)  # it may be over, and we not have heard of it yet
         attempt = self._attempts.get(key)
         if attempt is None or attempt.end is not None or attempt.ending is not None:
             return
-        attempt.ending = problem
+        attempt.ending, attempt.requeue = problem, requeue
         if not attempt.launched:
-            self._over(attempt, problem=problem)
+            self._ended(attempt)
             return
-        self._ask(f"signal {key} TERM")
+        self._supervisor.ask(f"signal {key} TERM")
         asyncio.get_running_loop().call_later(grace, self._kill, key)
+
+    def _ended(self, attempt: _Attempt, code: int | None = None) -> None:
+        """An attempt is over that was ended from outside."""
+        if attempt.requeue:
+            self._over(attempt, lost=True)
+        else:
+            self._over(attempt, code=code, problem=attempt.ending)
 
     def _kill(self, key: str) -> None:
         attempt = self._attempts.get(key)
         if attempt is not None and attempt.end is None:
-            self._ask(f"signal {key} KILL")
+            self._supervisor.ask(f"signal {key} KILL")
 
     # --- what the supervisor tells --------------------------------------------------------------------------------
 
-    def _ask(self, line: str) -> None:
-        os.write(self._requests, f"{line}\n".encode())
+    def _heard(self, line: str) -> None:
+        """Take a line from the supervisor; or from a task, which can write to its FIFO too."""
+        if line == BOOTED:
+            self._health.cut_off(None)
+            if self._booted.is_set():
+                self._supervisor_restarted()
+            self._booted.set()
+        elif self._start_task is not None and line == self._start_task.key:
+            self._start_task.look()
+        else:
+            self._look(line)
 
-    def _read_results(self, results: int) -> None:
-        self._results += os.read(results, 65536)
-        *lines, self._results = self._results.split(b"\n")
-        for line in lines:
-            if line == b"booted":
-                self._booted.set()
-            else:
-                self._look(line.decode(errors="replace"))
+    def _supervisor_restarted(self) -> None:
+        for key in tuple(self._attempts):
+            self._look(key)
+        if self._start_task is not None:
+            self._start_task.booted()
 
     def _look(self, key: str) -> None:
         """See whether an attempt is over."""
         attempt = self._attempts.get(key)
         if attempt is None or attempt.end is not None:
             return
-        found = self._files.exit(key)
+        try:
+            found = self._files.exit(key)
+        except OSError as error:
+            _log.error("attempt %s cannot be looked at, another try follows: %s", key, error)
+            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._look, key)
+            return
         if found is None:
             return
         if attempt.ending is not None:
-            self._ask(f"signal {key} KILL")  # what may have outlived it in sessions of its own
-            self._over(attempt, code=found.code, problem=attempt.ending)
+            self._supervisor.ask(f"signal {key} KILL")  # what may have outlived it in sessions of its own
+            self._ended(attempt, found.code)
         else:
             self._over(attempt, code=found.code, lost=found.code is None)
 
     def _over(
         self, attempt: _Attempt, *, code: int | None = None, problem: Problem | None = None, lost: bool = False
     ) -> None:
+        if attempt.end is not None:
+            return
         message = attempt.record.message
         stdout, stderr = self._files.outputs(message) if attempt.launched else ("", "")
         attempt.end = TaskEnded(
@@ -303,7 +392,7 @@ class Agent:
             stderr=stderr,
             lost=lost,
         )
-        self._outgoing.put_nowait(attempt.end)
+        self._tell(attempt.end)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         job = asyncio.get_running_loop().create_task(work)

@@ -6,21 +6,24 @@ the user's container, finds them.
 """
 
 import logging
+import os
 import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from packhorse.domain.environment import PREFIX, task_directory
+from packhorse.node import beneath
 from packhorse.node.layout import RUN_MODE, Layout, quote
 from packhorse.protocol import RunTask
 
 _log = logging.getLogger(__name__)
 
-LOST = "lost"
+LOST = b"lost"
+EXIT_CODE = re.compile(rb"[0-9]{1,3}")
+OWN_FILES = ("launch", "launch.new", "started", "exit", "exit.new")
+"""All that agent and supervisor put into the folder of an attempt."""
 TAIL = 2048
 """Bytes of each output that go into the Task's status."""
 
@@ -82,41 +85,64 @@ class AttemptFiles:
         temporary.write_bytes(msgspec.json.encode(record))
         temporary.rename(path)
 
-    def make_launch(self, record: Record, node_environment: Mapping[str, str]) -> None:
-        """Write the script that the supervisor is to run; see ``launch_script``."""
-        folder = self._layout.run / record.key
-        folder.mkdir(exist_ok=True)
-        folder.chmod(RUN_MODE)
-        script = launch_script(record.message, self._layout, node_environment)
-        temporary = folder / "launch.new"
-        temporary.write_text(script)
-        temporary.chmod(0o640)
-        temporary.rename(folder / "launch")
+    def make_launch(self, key: str, script: str) -> None:
+        """Write the script that the supervisor is to run for an attempt."""
+        with beneath.folder(self._layout.run) as run:
+            beneath.make_folder(run, key, RUN_MODE)
+        with beneath.folder(self._layout.run, key) as folder:
+            beneath.write(folder, "launch", script.encode(), 0o640)
 
     def launched(self, key: str) -> float | None:
         """When the launch script of an attempt was written, seconds since 1970; None where it was not."""
         try:
-            return (self._layout.run / key / "launch").stat().st_mtime
-        except FileNotFoundError:
+            with beneath.folder(self._layout.run, key) as folder:
+                return beneath.modified(folder, "launch") / 1e9
+        except (FileNotFoundError, beneath.NotExpectedError):
             return None
 
     def exit(self, key: str) -> Exit | None:
-        """How an attempt ended; None where it has not."""
+        """How an attempt ended; None where it has not. What makes no sense there tells nothing: the end is lost."""
         try:
-            text = (self._layout.run / key / "exit").read_text().strip()
+            with beneath.folder(self._layout.run, key) as folder:
+                text = beneath.read(folder, "exit", 16).strip()
         except FileNotFoundError:
             return None
-        return Exit(None if text == LOST else int(text))
+        except (beneath.NotExpectedError, PermissionError) as error:
+            _log.warning("how attempt %s ended cannot be read: %s", key, error)
+            return Exit(None)
+        if EXIT_CODE.fullmatch(text):
+            return Exit(int(text))
+        if text not in {LOST, b""}:
+            _log.warning("how attempt %s ended cannot be read: %r", key, text)
+        return Exit(None)
 
     def outputs(self, message: RunTask) -> tuple[str, str]:
         """The ends of what the task wrote to its standard output and its standard error output."""
-        folder = self._layout.root / task_directory(message.job_id, message.name)
-        return _tail(folder / "stdout.txt"), _tail(folder / "stderr.txt")
+        names = task_directory(message.job_id, message.name).parts
+        try:
+            with beneath.folder(self._layout.root, *names) as folder:
+                return _tail(folder, "stdout.txt"), _tail(folder, "stderr.txt")
+        except OSError:
+            return "", ""
 
-    def forget(self, key: str) -> None:
-        """Remove what is kept of an attempt; the task's own directory stays."""
-        shutil.rmtree(self._layout.run / key, ignore_errors=True)
+    def forget(self, key: str) -> bool:
+        """Remove what is kept of an attempt; the task's own directory stays.
+
+        Returns:
+            Whether all is gone. If not, a task put something into its folder, which the supervisor has to remove.
+        """
+        # The record first: with the record alone, the next agent would take the attempt for one to be launched.
         (self._layout.attempts / f"{key}.json").unlink(missing_ok=True)
+        with beneath.folder(self._layout.run) as run:
+            return beneath.remove_folder(run, key, OWN_FILES)
+
+    def strays(self, known: Container[str | None]) -> list[str]:
+        """Folders of attempts that nobody knows any more, or that a task made."""
+        return sorted(
+            entry.name
+            for entry in os.scandir(self._layout.run)
+            if entry.is_dir(follow_symlinks=False) and entry.name not in known
+        )
 
 
 def launch_script(message: RunTask, layout: Layout, node_environment: Mapping[str, str]) -> str:
@@ -132,16 +158,42 @@ def launch_script(message: RunTask, layout: Layout, node_environment: Mapping[st
     environment: Mapping[str, str] = {
         **{name: value for name, value in node_environment.items() if not _inherited(name)},
         **message.environment,
-        "PACKHORSE_ATTEMPT": attempt_key(message.uid, message.attempt),
     }
     gone = [name for name in node_environment if name.startswith(PREFIX) and name not in environment]
-    words = ["env", *(word for name in gone for word in ("-u", name)), "--"]
-    words += [f"{name}={value}" for name, value in environment.items()]
-    words += ["/bin/sh", "-c", message.command_line]
+    clean = f"if [ -e {folder} ]; then {busybox} chmod -R u+rwX {folder}; {busybox} rm -rf {folder}; fi"
+    key = attempt_key(message.uid, message.attempt)
+    return script(layout, key, folder, environment, message.command_line, first=clean, without=gone)
+
+
+def script(
+    layout: Layout,
+    key: str,
+    folder: str,
+    environment: Mapping[str, str],
+    command_line: str,
+    *,
+    first: str,
+    without: Sequence[str] = (),
+) -> str:
+    """A launch script.
+
+    Args:
+        layout: Of the node.
+        key: Of the attempt; its processes are found by it.
+        folder: Of the outputs, quoted; its ``wd`` is the working directory.
+        environment: Variables to set.
+        command_line: For a shell.
+        first: A line that is run before the folder is made.
+        without: Variables of the supervisor's that it shall not have.
+    """
+    busybox = quote(str(layout.busybox))
+    words = ["env", *(word for name in without for word in ("-u", name)), "--"]
+    words += [f"{name}={value}" for name, value in {**environment, "PACKHORSE_ATTEMPT": key}.items()]
+    words += ["/bin/sh", "-c", command_line]
     return "\n".join(
         [
             "umask 022",
-            f"if [ -e {folder} ]; then {busybox} chmod -R u+rwX {folder}; {busybox} rm -rf {folder}; fi",
+            first,
             f"{busybox} mkdir -p {folder}/wd && cd {folder}/wd || exit 126",
             f"exec >{folder}/stdout.txt 2>{folder}/stderr.txt </dev/null",
             f'export PATH="$PATH:{layout.root}/shared":{folder}/wd',
@@ -156,13 +208,10 @@ def _inherited(name: str) -> bool:
     return name.startswith(PREFIX) or re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) is not None
 
 
-def _tail(path: Path) -> str:
+def _tail(folder: int, name: str) -> str:
     """The last lines of a file, whole ones where there is a line end at all; empty where there is no file."""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL))
-            data = file.read(TAIL)
+        data, size = beneath.read_end(folder, name, TAIL)
     except OSError:
         return ""
     if size > TAIL and b"\n" in data[:-1]:

@@ -1,14 +1,17 @@
 """Where things lie on a node's volume, and the files by which agent and supervisor talk.
 
-The user's container sees ``bin`` (to read) and ``run``, never ``agent``.
+The user's container sees ``bin`` (to read) and ``run``, never ``agent``. Tasks run as one user on a node, as with
+Batch's auto-user of the pool: they are kept apart from the agent, not from each other. One can read another's files,
+its launch script and its environment, and end it.
 """
 
 import os
 import shutil
-import stat
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+
+from packhorse.node import beneath
 
 BUSYBOX = Path("/usr/lib/packhorse/busybox")
 """The static busybox in our own image."""
@@ -33,31 +36,44 @@ class Layout:
         self.booted = self.run / "booted"
         self.deployed = self.agent / "deployed.json"
         self.attempts = self.agent / "attempts"
+        self.start_task = self.agent / "start-task.json"
+        self.removals = self.agent / "removals.json"
+        self.startup = root / "startup"
         self.start = self.bin / "start"
         self.busybox = self.bin / "busybox"
 
     def prepare(self, busybox: Path = BUSYBOX) -> None:
-        """Make every folder, the FIFOs and the supervisor; what earlier starts left stays. Raises OSError."""
-        _folder(self.root / "applications", 0o755)
-        for name in ("shared", "startup", "startup/wd", "fsmounts", "workitems"):
-            _folder(self.root / name, SHARED_MODE)
-        _folder(self.root / ".packhorse", 0o755)
-        _folder(self.bin, 0o755)
-        _folder(self.run, RUN_MODE)
-        _folder(self.agent, 0o700)
-        _folder(self.attempts, 0o700)
-        for fifo in (self.requests, self.results):
-            if not (fifo.exists() and stat.S_ISFIFO(fifo.stat().st_mode)):
-                fifo.unlink(missing_ok=True)
-                os.mkfifo(fifo)
-            fifo.chmod(FIFO_MODE)
-        self.booted.unlink(missing_ok=True)
+        """Make every folder, the FIFOs and the supervisor; what earlier starts left stays. Raises OSError.
+
+        What tasks put in the way of ours goes.
+        """
+        with beneath.folder(self.root) as root:
+            for name in ("applications", ".packhorse"):
+                beneath.make_folder(root, name, 0o755)
+            for name in ("shared", "startup", "fsmounts", "workitems"):
+                beneath.make_folder(root, name, SHARED_MODE)
+        with beneath.folder(self.root, "startup") as startup:
+            beneath.make_folder(startup, "wd", SHARED_MODE)
+        with beneath.folder(self.root, ".packhorse") as own:
+            beneath.make_folder(own, "bin", 0o755)
+            beneath.make_folder(own, "run", RUN_MODE)
+            beneath.make_folder(own, "agent", 0o700)
+        with beneath.folder(self.agent) as agent:
+            beneath.make_folder(agent, "attempts", 0o700)
+        with beneath.folder(self.run) as run:
+            for fifo in (self.requests, self.results):
+                beneath.make_fifo(run, fifo.name, FIFO_MODE)
+            beneath.remove(run, self.booted.name)
         script = resources.files("packhorse.node").joinpath("supervisor.sh").read_bytes()
         _replace(self.bin / "supervisor", script, 0o644)
         temporary = self.bin / ".busybox"
         shutil.copyfile(busybox, temporary)
         temporary.chmod(0o755)
         temporary.rename(self.busybox)
+
+    def is_up(self) -> bool:
+        """Whether the supervisor has said so since the node started."""
+        return os.path.lexists(self.booted)
 
     def write_start(self, environment: Mapping[str, str]) -> None:
         """Write the script that starts the supervisor with these variables."""
@@ -69,11 +85,6 @@ class Layout:
 def quote(word: str) -> str:
     """A word as any POSIX shell reads it back."""
     return "'" + word.replace("'", "'\\''") + "'"
-
-
-def _folder(path: Path, mode: int) -> None:
-    path.mkdir(exist_ok=True)
-    path.chmod(mode)
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:

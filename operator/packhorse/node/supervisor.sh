@@ -2,10 +2,18 @@
 # so that any image will do. The agent asks by lines in the FIFO "requests":
 #   run KEY              start the script KEY/launch in a session of its own, unless that was done before
 #   signal KEY SIGNAL    send a signal to every process of that attempt, wherever it has gone
-# KEY/exit then holds the exit code, or "lost" where nobody can tell it, and KEY is written to the FIFO "results".
+#   forget KEY           remove what is left of that attempt's folder
+# KEY/exit then holds the exit code, or "lost" (or nothing, on a full disk) where nobody can tell it, and KEY is written
+# to the FIFO "results". Tasks can write to both FIFOs too: a line begins with a line end, which closes what they left
+# open. "true >FILE" makes an empty file, for which there is room on a full disk as well; ":" would end this shell if not.
 # usage: sh supervisor ROOT
 run=$1/.packhorse/run
 bb=$1/.packhorse/bin/busybox
+
+tell() { # LINE
+    echo "
+$1" >&4
+}
 
 finish() { # KEY CODE
     if [ -e "$run/stopping" ]; then set -- "$1" lost; fi
@@ -13,12 +21,16 @@ finish() { # KEY CODE
         [ -d "$run/$1" ] || return # the agent has forgotten it
         "$bb" sleep 1              # a full disk has room again some day
     done
-    echo "$1" >&4
+    tell "$1"
 }
 
 attempt() { # KEY
     set -C # so that of two requests one alone can make the file
-    { echo >"$run/$1/started"; } 2>/dev/null || return
+    if ! { true >"$run/$1/started"; } 2>/dev/null; then
+        set +C
+        [ -e "$run/$1/started" ] || finish "$1" lost
+        return
+    fi
     set +C
     "$bb" setsid "$bb" sh "$run/$1/launch" 3<&- 4<&- &
     leader=$!
@@ -26,6 +38,17 @@ attempt() { # KEY
     code=$?
     kill -s KILL -- "-$leader" 2>/dev/null # what it left behind in its process group
     finish "$1" "$code"
+}
+
+lost() { # KEY; its processes ended with the container that was here before. Nothing may hold up the start for long.
+    "$bb" rm -rf "$run/$1/exit.new" "$run/$1/exit"
+    { echo lost >"$run/$1/exit.new" && "$bb" mv "$run/$1/exit.new" "$run/$1/exit"; } || true >"$run/$1/exit"
+    tell "$1"
+}
+
+forget() { # KEY
+    "$bb" chmod -R u+rwX "$run/$1" 2>/dev/null
+    "$bb" rm -rf "$run/$1"
 }
 
 processes() { # KEY, or nothing for all attempts
@@ -45,7 +68,7 @@ signal() { # KEY SIGNAL
 }
 
 stop() {
-    : >"$run/stopping"
+    true >"$run/stopping"
     signal "" TERM
     tries=0
     while [ -n "$(processes "")" ] && [ "$tries" -lt 100 ]; do
@@ -56,19 +79,28 @@ stop() {
 }
 trap stop TERM INT
 
+until [ -p "$run/requests" ] && [ -p "$run/results" ]; do
+    echo "waiting for the agent to make the FIFOs in $run anew, which a task has removed" >&2
+    "$bb" sleep 1
+done
 exec 3<>"$run/requests" 4<>"$run/results"
-"$bb" rm -f "$run/stopping"
+"$bb" rm -rf "$run/stopping" "$run/booted"
 for folder in "$run"/*/; do
     [ -d "$folder" ] || continue
     key=${folder%/}
-    [ -e "$folder/exit" ] || finish "${key##*/}" lost # its processes ended with the container that was here before
+    key=${key##*/}
+    case $key in
+    aside-*) forget "$key" & ;; # the agent found it in its way
+    *) [ -f "$folder/exit" ] || lost "$key" ;;
+    esac
 done
-: >"$run/booted"
-echo booted >&4
+until true >"$run/booted"; do "$bb" sleep 1; done
+tell booted
 while :; do
     read -r verb key name <&3 && [ -n "$key" ] || continue
     case $verb in
     run) [ -e "$run/$key/exit" ] || attempt "$key" & ;;
     signal) signal "$key" "$name" & ;;
+    forget) forget "$key" & ;;
     esac
 done

@@ -1,11 +1,15 @@
 """What tests of a node share."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from packhorse.domain.environment import PREFIX
+from packhorse.node import agent as module
 from packhorse.node.layout import Layout
+from packhorse.protocol import Hello
+from tests.unit.node.machine import DEPLOYED, Machine, machine_of
 from tests.unit.node.supervised import Supervisor, find_busybox
 
 
@@ -30,3 +34,14 @@ def supervisor(layout: Layout) -> Iterator[Supervisor]:
     supervisor = Supervisor(layout)
     yield supervisor
     supervisor.close()
+
+
+@pytest.fixture
+async def machine(layout: Layout, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
+    """A node that is connected and has nothing to do."""
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
+    supervisor.start(environment={PREFIX + "blender": "/2.7"})
+    async with machine_of(layout, supervisor) as machine:
+        hello = await machine.hello()
+        assert hello == Hello(DEPLOYED.packages, (), fingerprint="f")
+        yield machine

@@ -65,11 +65,23 @@ class Supervisor:
             self._process.wait()
             self._process = None
 
-    def terminate(self) -> int:
-        """As when the container is asked to end; its exit code."""
+    def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGTERM)
+        os.kill(int(children[0]), number)
+
+    def freeze(self) -> None:
+        """Have it do nothing; what it started goes on."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        self._signal(signal.SIGCONT)
+
+    def terminate(self) -> int:
+        """As when the container is asked to end; its exit code."""
+        self._signal(signal.SIGTERM)
+        assert self._process is not None
         code = self._process.wait(PATIENCE)
         self._process = None
         return code
@@ -78,12 +90,13 @@ class Supervisor:
         os.write(self._requests, f"{line}\n".encode())
 
     def line(self) -> str:
-        """The next line of the FIFO of results."""
+        """The next line of the FIFO of results that is not empty."""
         deadline = time.monotonic() + PATIENCE
+        self._told = self._told.lstrip(b"\n")
         while b"\n" not in self._told:
             ready, _, _ = select.select([self._results], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"the supervisor told nothing in {PATIENCE:g} s"
-            self._told += os.read(self._results, 65536)
+            self._told = (self._told + os.read(self._results, 65536)).lstrip(b"\n")
         line, _, self._told = self._told.partition(b"\n")
         return line.decode()
 

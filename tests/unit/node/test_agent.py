@@ -1,133 +1,30 @@
 """The agent between a node service and a supervisor that really runs."""
 
-import asyncio
-import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from packhorse.domain.environment import PREFIX
-from packhorse.node import agent as module
-from packhorse.node.agent import Agent
 from packhorse.node.layout import Layout
-from packhorse.node.service import NodeServiceClient
-from packhorse.protocol import (
-    EndTask,
-    Hello,
-    Package,
-    PoolPackages,
-    RunningTask,
-    RunTask,
-    TaskEnded,
-    TaskRecorded,
-    TaskStarted,
-    VisiblePackage,
-)
+from packhorse.protocol import EndTask, Package, RunningTask, TaskRecorded
 from tests.unit.archive.zips import Item, build
 from tests.unit.node.blobs import BlobServer, Request
-from tests.unit.node.service import PATIENCE, NodeService
+from tests.unit.node.machine import Machine, machine_of, run, until, wait_for
+from tests.unit.node.service import PATIENCE
 from tests.unit.node.supervised import Supervisor
-from tests.unit.objects import digest
 
 CONTENT = build(Item(name="tool.txt", data=b"the tool\n"))
 TOOL = Package("tool", "1", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
-DEPLOYED = PoolPackages(
-    (VisiblePackage(Package("blender", "2.7", digest(), 7)),), {PREFIX + "blender": "/2.7", "A": "1"}
-)
-
-
-class Machine:
-    """A node with its agent, and what the operator says to it."""
-
-    def __init__(self, layout: Layout, service: NodeService, supervisor: Supervisor) -> None:
-        self.layout = layout
-        self.service = service
-        self.supervisor = supervisor
-        self._agent: asyncio.Task[None] | None = None
-
-    def start_agent(self) -> None:
-        address = self.service.address(self.layout.root)
-        self._client = NodeServiceClient(address, self.service.context)
-        agent = Agent(self.layout, address, self._client, self.service.context)
-        self._agent = asyncio.get_running_loop().create_task(agent.run())
-
-    async def stop_agent(self) -> None:
-        assert self._agent is not None
-        self._agent.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._agent
-        self._agent = None
-        self._client.close()
-        await self.service.hang_up()
-
-    async def restart_agent(self) -> Hello:
-        await self.stop_agent()
-        self.start_agent()
-        return await self.hello()
-
-    async def hello(self) -> Hello:
-        message = await self.service.next()
-        assert isinstance(message, Hello)
-        return message
-
-    async def ended(self) -> TaskEnded:
-        message = await self.service.next()
-        assert isinstance(message, TaskEnded)
-        return message
-
-    async def started(self) -> TaskStarted:
-        message = await self.service.next()
-        assert isinstance(message, TaskStarted)
-        return message
-
-
-async def until(happens: Callable[[], bool]) -> None:
-    """Wait until something has happened."""
-    async with asyncio.timeout(PATIENCE):
-        while not happens():  # noqa: ASYNC110 (it happens in other processes)
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
 def blob() -> Iterator[BlobServer]:
     with BlobServer(CONTENT) as server:
         yield server
-
-
-@asynccontextmanager
-async def machine_of(layout: Layout, supervisor: Supervisor) -> AsyncIterator[Machine]:
-    layout.deployed.write_bytes(msgspec.json.encode(DEPLOYED))
-    async with NodeService().serve() as service:
-        machine = Machine(layout, service, supervisor)
-        machine.start_agent()
-        yield machine
-        await machine.stop_agent()
-
-
-@pytest.fixture
-async def machine(layout: Layout, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
-    """A node that is connected and has nothing to do."""
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
-    supervisor.start(environment={PREFIX + "blender": "/2.7"})
-    async with machine_of(layout, supervisor) as machine:
-        hello = await machine.hello()
-        assert hello == Hello(DEPLOYED.packages, ())
-        yield machine
-
-
-def run(command: str, *, uid: str = "uid", attempt: int = 1, name: str = "frame", **more: object) -> RunTask:
-    return msgspec.structs.replace(RunTask(uid, name, "default", attempt, command, {}), **more)
-
-
-def wait_for(path: Path) -> str:
-    """A command that goes on until a file is there."""
-    return f"while [ ! -e {path} ]; do sleep 0.01; done"
 
 
 async def test_a_task_runs_and_its_end_is_told(machine: Machine) -> None:
@@ -212,6 +109,44 @@ async def test_ending_a_task_ends_what_it_left_in_other_sessions_too(machine: Ma
     gone = f"while grep -q . /proc/$(cat {tmp_path}/pid)/cmdline 2>/dev/null; do sleep 0.01; done"
     await machine.service.send(run(gone, uid="other", name="other"))
     assert (await machine.ended()).exit_code == 0
+
+
+async def test_ended_to_run_again_elsewhere(machine: Machine, tmp_path: Path) -> None:
+    """The first request counts, however often it is repeated and whatever follows."""
+    await machine.service.send(run(f"trap 'exit 0' TERM; touch {tmp_path}/up; {wait_for(tmp_path / 'go')}"))
+    await until((tmp_path / "up").exists)
+    for requeue in (True, True, False):
+        await machine.service.send(EndTask("uid", 1, grace_period=0.05, requeue=requeue))
+    end = await machine.ended()
+    assert (end.lost, end.exit_code, end.problem) == (True, None, None)
+    await machine.service.send(EndTask("uid", 1))
+    await machine.service.hang_up()
+    await machine.hello()
+    assert await machine.ended() == end
+
+
+async def test_ended_for_good_is_not_run_again(machine: Machine, tmp_path: Path) -> None:
+    await machine.service.send(run(f"touch {tmp_path}/up; sleep 1000"))
+    await until((tmp_path / "up").exists)
+    for requeue in (False, True):
+        await machine.service.send(EndTask("uid", 1, requeue=requeue))
+    end = await machine.ended()
+    assert end.problem is not None
+    assert (end.lost, end.problem.code) == (False, "TaskEnded")
+
+
+async def test_what_was_over_before_it_was_ended_counts(machine: Machine) -> None:
+    """Its result lies there, and the agent has not heard of it yet."""
+    await machine.service.send(run("exit 0", uid="other", name="other"))
+    await machine.ended()
+    machine.supervisor.freeze()
+    await machine.service.send(run("exit 7"))
+    await until((machine.layout.run / "uid-1" / "launch").exists)
+    (machine.layout.run / "uid-1" / "exit").write_text("7")
+    await machine.service.send(EndTask("uid", 1, requeue=True))
+    end = await machine.ended()
+    assert (end.exit_code, end.lost) == (7, False)
+    machine.supervisor.thaw()
 
 
 async def test_asked_to_end_what_it_does_not_have(machine: Machine) -> None:
@@ -378,6 +313,23 @@ async def test_ended_while_its_package_is_fetched(machine: Machine, blob: BlobSe
     await until((machine.layout.root / TOOL.directory).exists)
     await machine.service.send(run("exit 0", uid="two", name="two"))
     assert (await machine.ended()).uid == "two"
+    assert not (machine.layout.run / "uid-1").exists()
+
+
+async def test_requeued_while_its_package_is_fetched(machine: Machine, blob: BlobServer) -> None:
+
+    def hold(_: Request) -> None:
+        blob.ended.wait(PATIENCE)
+
+    blob.decide = hold
+    machine.service.downloads["1"] = blob.download()
+    await machine.service.send(run("exit 0", packages=(TOOL,)))
+    await until(lambda: bool(blob.requests))
+    await machine.service.send(EndTask("uid", 1, requeue=True))
+    end = await machine.ended()
+    assert (end.lost, end.exit_code, end.problem) == (True, None, None)
+    blob.ended.set()
+    await until((machine.layout.root / TOOL.directory).exists)
     assert not (machine.layout.run / "uid-1").exists()
 
 

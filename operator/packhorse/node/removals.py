@@ -1,0 +1,50 @@
+"""Packages that were removed to make room, noted until the operator was told."""
+
+import logging
+
+import msgspec
+
+from packhorse.node import beneath
+from packhorse.node.layout import Layout
+from packhorse.protocol import PackagesRemoved
+
+_log = logging.getLogger(__name__)
+
+
+class Removals:
+    """What was removed and not yet told. The init container notes it, and the agent. Raises OSError."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._waiting = self._load()
+
+    @property
+    def waiting(self) -> tuple[PackagesRemoved, ...]:
+        """What is to be told, in order."""
+        return tuple(self._waiting)
+
+    def add(self, removed: PackagesRemoved) -> None:
+        """Note what was removed."""
+        self._waiting.append(removed)
+        self._keep()
+
+    def told(self, removed: PackagesRemoved) -> None:
+        """Forget what the operator knows."""
+        self._waiting.remove(removed)
+        self._keep()
+
+    def _keep(self) -> None:
+        with beneath.folder(self._layout.agent) as agent:
+            if self._waiting:
+                beneath.write(agent, self._layout.removals.name, msgspec.json.encode(self._waiting), 0o600)
+            else:
+                beneath.remove(agent, self._layout.removals.name)
+
+    def _load(self) -> list[PackagesRemoved]:
+        try:
+            return msgspec.json.decode(self._layout.removals.read_bytes(), type=list[PackagesRemoved])
+        except FileNotFoundError:
+            return []
+        except msgspec.DecodeError as error:
+            _log.warning("the note of packages removed cannot be read and is passed over: %s", error)
+            return []
