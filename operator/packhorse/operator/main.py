@@ -80,7 +80,8 @@ def register(runtime: Runtime, registry: kopf.OperatorRegistry) -> None:
 
         return observe
 
-    kopf.on.startup(registry=registry)(start)
+    # A start that fails ends the process: the kubelet starts a fresh one, with nothing half begun.
+    kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(start)
     kopf.on.cleanup(registry=registry)(stop)
     kopf.on.login(registry=registry)(login)
     for kind in runtime.kinds:
