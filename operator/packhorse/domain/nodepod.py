@@ -1,4 +1,4 @@
-"""The objects that a Pool consists of: a StatefulSet, whose pods are the nodes, and a ConfigMap for them.
+"""The objects that a Pool consists of: a StatefulSet, whose pods are the nodes, and what these need beside it.
 
 A StatefulSet with ``OnDelete`` and ``Parallel`` behaves by itself as Batch's pools do: a change touches no node that
 exists, each new or rebooted one gets it, and a node's volume keeps what earlier deployments left.
@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from packhorse.domain.environment import NODE_ROOT
-from packhorse.domain.podstate import AGENT_CONTAINER, INSTALL_CONTAINER, NODE_CONTAINER
+from packhorse.domain.podstate import AGENT_CONTAINER, INSTALL_CONTAINER, NODE_CONTAINER, VOLUME
+from packhorse.domain.template import merged
 from packhorse.model import Pool
 from packhorse.model.meta import API_VERSION
 from packhorse.model.node import POOL_LABEL
+from packhorse.model.template import AGENT_USER_ID, GROUP_ID
 from packhorse.protocol import AUDIENCE
 
-GROUP_ID = 10001
-"""Group of all processes of a node: what the agent and the tasks share on the volume belongs to it."""
-AGENT_USER_ID = 65532
 TASK_USER_ID = 10002
-"""The agent is another user than the tasks, so that no task can change its files."""
+"""Unless the pool's template says otherwise."""
 
 TOKEN_LIFETIME = 3600
 """Seconds; the kubelet renews the token in time."""
@@ -33,12 +32,14 @@ class NodeSettings:
         pull_policy: Of that image.
         service: ``host:port`` of the node service.
         authority: PEM certificate that the node service's certificate is checked by.
+        network_policy: Whether each pool gets a NetworkPolicy.
     """
 
     image: str
     pull_policy: str
     service: str
     authority: str
+    network_policy: bool = True
 
 
 def owner_reference(pool: Pool) -> dict[str, Any]:
@@ -79,12 +80,12 @@ def stateful_set(pool: Pool, settings: NodeSettings, *, replicas: int | None = N
     volume: list[dict[str, Any]] = []
     claims: list[dict[str, Any]] = []
     if storage.ephemeral:
-        volume = [{"name": "node", "emptyDir": {"sizeLimit": storage.size}}]
+        volume = [{"name": VOLUME, "emptyDir": {"sizeLimit": storage.size}}]
     else:
         spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage.size}}}
         if storage.storage_class_name is not None:
             spec["storageClassName"] = storage.storage_class_name
-        claims = [{"metadata": {"name": "node", "labels": labels(pool)}, "spec": spec}]
+        claims = [{"metadata": {"name": VOLUME, "labels": labels(pool)}, "spec": spec}]
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -97,13 +98,26 @@ def stateful_set(pool: Pool, settings: NodeSettings, *, replicas: int | None = N
             "updateStrategy": {"type": "OnDelete"},
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
             "volumeClaimTemplates": claims,
-            "template": {
-                "metadata": {
-                    "labels": labels(pool),
-                    "annotations": {"kubectl.kubernetes.io/default-container": NODE_CONTAINER},
-                },
-                "spec": _pod_spec(pool, settings, volume),
-            },
+            "template": _template(pool, settings, volume),
+        },
+    }
+
+
+def network_policy(pool: Pool) -> dict[str, Any]:
+    """The NetworkPolicy of a pool's nodes: nobody opens a connection to them, or they themselves alone to each other.
+
+    Where they may connect to is left open: tasks fetch their data from anywhere. Logs, exec, port-forward and probes
+    come by the kubelet, which no policy keeps out. Policies add up, so a user's own can let in more.
+    """
+    nodes = {"matchLabels": {POOL_LABEL: pool.metadata.name}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(pool, f"{pool.metadata.name}-nodes"),
+        "spec": {
+            "podSelector": nodes,
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": nodes}]}] if pool.spec.enable_inter_node_communication else [],
         },
     }
 
@@ -117,10 +131,22 @@ def _metadata(pool: Pool, name: str) -> dict[str, Any]:
     }
 
 
+def _template(pool: Pool, settings: NodeSettings, volumes: list[dict[str, Any]]) -> dict[str, Any]:
+    base = {
+        "metadata": {
+            "labels": labels(pool),
+            "annotations": {"kubectl.kubernetes.io/default-container": NODE_CONTAINER},
+        },
+        "spec": _pod_spec(pool, settings, volumes),
+    }
+    return merged(base, pool.spec.template)
+
+
 def _pod_spec(pool: Pool, settings: NodeSettings, volumes: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        "shareProcessNamespace": False,  # no task looks into the agent's process
         "terminationGracePeriodSeconds": 30,
         "securityContext": {
             "runAsNonRoot": True,
@@ -157,13 +183,7 @@ def _pod_spec(pool: Pool, settings: NodeSettings, volumes: list[dict[str, Any]])
     }
 
 
-def _security(user: int, *, read_only_root: bool) -> dict[str, Any]:
-    return {
-        "runAsUser": user,
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": read_only_root,
-        "capabilities": {"drop": ["ALL"]},
-    }
+_RESTRICTED: dict[str, Any] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def _own_container(pool: Pool, settings: NodeSettings, name: str, command: str) -> dict[str, Any]:
@@ -178,10 +198,15 @@ def _own_container(pool: Pool, settings: NodeSettings, name: str, command: str) 
             {"name": "PACKHORSE_POOL", "value": pool.metadata.name},
             {"name": "PACKHORSE_NODE_SERVICE", "value": settings.service},
         ],
-        "securityContext": _security(AGENT_USER_ID, read_only_root=True),
+        "securityContext": {
+            **_RESTRICTED,
+            "runAsUser": AGENT_USER_ID,
+            "readOnlyRootFilesystem": True,
+            "seccompProfile": {"type": "RuntimeDefault"},  # whatever the pool's template says for the pod
+        },
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
         "volumeMounts": [
-            {"name": "node", "mountPath": str(NODE_ROOT)},
+            {"name": VOLUME, "mountPath": str(NODE_ROOT)},
             {"name": "authority", "mountPath": "/etc/packhorse/node-service", "readOnly": True},
             {"name": "token", "mountPath": "/var/run/secrets/packhorse", "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a volume of the pod's own)
@@ -198,9 +223,9 @@ def _node_container(pool: Pool) -> dict[str, Any]:
         "name": NODE_CONTAINER,
         "image": pool.spec.image,
         "command": [f"{start}/busybox", "sh", f"{start}/start"],
-        "securityContext": _security(TASK_USER_ID, read_only_root=False),
+        "securityContext": {**_RESTRICTED, "readOnlyRootFilesystem": False},
         "volumeMounts": [
-            {"name": "node", "mountPath": str(NODE_ROOT / name), "subPath": name, "readOnly": read_only}
+            {"name": VOLUME, "mountPath": str(NODE_ROOT / name), "subPath": name, "readOnly": read_only}
             for name, read_only in folders
         ],
     }

@@ -23,7 +23,6 @@ from packhorse.model.template import (
     AGENT_USER_ID,
     NODE_CONTAINER,
     OWN_CONTAINERS,
-    OWN_LABELS,
     OWN_ROOT,
     OWN_VOLUMES,
     PodTemplate,
@@ -56,8 +55,8 @@ def merged(base: Mapping[str, Any], overlay: PodTemplate | None) -> Body:
 
 
 def _free(names: Mapping[str, str]) -> dict[str, str]:
-    """Labels or annotations without those that are the operator's to set."""
-    return {name: value for name, value in names.items() if not name.startswith(f"{GROUP}/") and name not in OWN_LABELS}
+    """Labels or annotations without those of our group, which are the operator's to set."""
+    return {name: value for name, value in names.items() if not name.startswith(f"{GROUP}/")}
 
 
 def _pod(base: Body, given: Body) -> Body:

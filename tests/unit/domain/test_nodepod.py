@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
-from packhorse.domain.nodepod import NodeSettings, config_map, stateful_set
+from packhorse.domain import podstate
+from packhorse.domain.environment import NODE_ROOT
+from packhorse.domain.nodepod import NodeSettings, config_map, network_policy, stateful_set
+from packhorse.model import template as names
 from packhorse.protocol import AUDIENCE
 from tests.unit.objects import pool
 
@@ -43,7 +46,7 @@ def test_batchs_rules_by_a_stateful_set() -> None:
 
 
 def test_all_goes_with_the_pool() -> None:
-    for found in (made(), config_map(pool(), SETTINGS)):
+    for found in (made(), config_map(pool(), SETTINGS), network_policy(pool())):
         (owner,) = found["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["name"], owner["uid"]) == ("Pool", "render", "uid-of-render")
         assert owner["controller"] is True
@@ -54,21 +57,37 @@ def test_the_restricted_profile_of_pod_security() -> None:
     pod = pod_spec()
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["securityContext"]["runAsUser"] > 0
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     for container in containers().values():
         security = container["securityContext"]
         assert security["allowPrivilegeEscalation"] is False
         assert security["capabilities"] == {"drop": ["ALL"]}
-        assert security["runAsUser"] > 0
+        assert security.get("runAsUser") != 0
+        assert "privileged" not in security
+        assert not any("hostPort" in port for port in container.get("ports", ()))
     allowed = {"configMap", "emptyDir", "projected", "persistentVolumeClaim"}
     assert all(volume.keys() & allowed for volume in pod["volumes"])
 
 
 def test_the_agent_is_another_user_of_the_same_group() -> None:
-    users = {name: container["securityContext"]["runAsUser"] for name, container in containers().items()}
-    assert users["install-packages"] == users["agent"] != users["node"]
+    users = {name: container["securityContext"].get("runAsUser") for name, container in containers().items()}
+    assert users == {"install-packages": 65532, "agent": 65532, "node": None}
+    assert pod_spec()["securityContext"]["runAsUser"] == 10002, "of all that do not say otherwise"
     assert pod_spec()["securityContext"]["runAsGroup"] == pod_spec()["securityContext"]["fsGroup"]
     assert containers()["agent"]["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_no_task_sees_the_agents_process() -> None:
+    assert pod_spec()["shareProcessNamespace"] is False
+
+
+def test_our_containers_keep_their_seccomp_profile_whatever_the_template_says() -> None:
+    security = {"seccompProfile": {"type": "Unconfined"}}
+    found = containers(template={"spec": {"securityContext": security}})
+    for name in ("install-packages", "agent"):
+        assert found[name]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert "seccompProfile" not in found["node"]["securityContext"], "the pod's counts"
 
 
 def test_only_our_own_containers_have_the_token() -> None:
@@ -164,6 +183,45 @@ def test_every_mount_has_its_volume() -> None:
         volumes |= {claim["metadata"]["name"] for claim in found["volumeClaimTemplates"]}
         for container in containers(nodeStorage=storage).values():
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+
+
+def test_the_model_knows_what_is_ours() -> None:
+    """Its rules refuse what has these names."""
+    ephemeral = pod_spec(nodeStorage={"ephemeral": True})
+    assert {volume["name"] for volume in ephemeral["volumes"]} == set(names.OWN_VOLUMES)
+    assert names.NODE_VOLUME == podstate.VOLUME
+    assert str(NODE_ROOT) == names.OWN_ROOT
+    own = [container["name"] for container in pod_spec()["initContainers"]]
+    assert own == [podstate.INSTALL_CONTAINER, podstate.AGENT_CONTAINER] == list(names.OWN_CONTAINERS)
+    (node,) = pod_spec()["containers"]
+    assert node["name"] == names.NODE_CONTAINER == podstate.NODE_CONTAINER
+    assert made()["spec"]["template"]["metadata"]["labels"].keys() == {*names.OWN_LABELS, "packhorse.dev/pool"}
+
+
+@pytest.mark.parametrize(("number", "replicas"), [(None, 3), (0, 0), (5, 5)])
+def test_there_may_be_more_nodes_than_the_target_while_some_leave(number: int | None, replicas: int) -> None:
+    assert stateful_set(pool(targetNodes=3), SETTINGS, replicas=number)["spec"]["replicas"] == replicas
+
+
+def test_nobody_connects_to_nodes() -> None:
+    policy = network_policy(pool())
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    assert (policy["metadata"]["namespace"], policy["metadata"]["name"]) == ("team", "render-nodes")
+    spec = policy["spec"]
+    assert spec["podSelector"]["matchLabels"].items() <= made()["spec"]["template"]["metadata"]["labels"].items()
+    assert spec["ingress"] == []
+    assert spec["policyTypes"] == ["Ingress"], "where tasks connect to is open"
+
+
+def test_nodes_of_one_pool_connect_to_each_other_where_it_says_so() -> None:
+    spec = network_policy(pool(enableInterNodeCommunication=True))["spec"]
+    assert spec["ingress"] == [{"from": [{"podSelector": spec["podSelector"]}]}]
+
+
+def test_a_changed_template_makes_a_new_revision() -> None:
+    changed = made(template={"metadata": {"labels": {"team": "a"}}})
+    assert changed["spec"]["template"] != made()["spec"]["template"]
+    assert changed["spec"]["selector"] == made()["spec"]["selector"]
 
 
 def test_packages_are_no_part_of_the_template() -> None:
