@@ -17,7 +17,6 @@ from pathlib import Path
 from benchmarks.install.account import Account, running_account
 from benchmarks.install.contender import CONTENDERS, Order, Result
 from benchmarks.install.loads import Load, load
-from benchmarks.install.machine import Memory
 from tests.cluster import apt
 from tests.cluster.cache import Cache
 
@@ -35,13 +34,11 @@ def main() -> None:
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=cache.root, prefix="benchmark-") as name:
         folder = Path(name)
-        memory = Memory(folder)
         with running_account(cache, folder) as account:
             for one in loads:
-                ratios[one.name] = compare(account, one, memory, folder, arguments.rounds)
+                ratios[one.name] = compare(account, one, folder, arguments.rounds)
             if medium is not None:
-                together(account, medium, memory, folder, arguments.nodes)
-        memory.close()
+                together(account, medium, folder, arguments.nodes)
     for name, ratio in ratios.items():
         print(f"{name}: the better rival takes {ratio:.2f} times as long")
     print(f"ratio={ratios.get('blender', min(ratios.values())):.2f}")
@@ -57,7 +54,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare(account: Account, one: Load, memory: Memory, folder: Path, rounds: int) -> float:
+def compare(account: Account, one: Load, folder: Path, rounds: int) -> float:
     """Install one package by each contender in turns. Returns the better rival's median over ours."""
     print(f"\n{one}", flush=True)
     url, etag = account.upload(one)
@@ -68,7 +65,6 @@ def compare(account: Account, one: Load, memory: Memory, folder: Path, rounds: i
         # Each comes first, second and third equally often.
         for name in names[number % len(names) :] + names[: number % len(names)]:
             with work(folder) as place:
-                memory.fill()
                 before = account.cpu()
                 results[name].append(start(name, order(account, one, url, etag, place)))
                 served[name].append(account.cpu() - before)
@@ -137,13 +133,12 @@ def show(name: str, results: list[Result], served: list[float]) -> None:
     )
 
 
-def together(account: Account, one: Load, memory: Memory, folder: Path, nodes: int) -> None:
+def together(account: Account, one: Load, folder: Path, nodes: int) -> None:
     """Many nodes fetch one package at once."""
     print(f"\n{nodes} nodes fetch one package at once ({one})", flush=True)
     url, etag = account.upload(one)
     for name in (OURS, "curl+unzip"):
         with work(folder) as place:
-            memory.fill()
             requests = account.requests()
             places = [place / str(number) for number in range(nodes)]
             for each in places:
