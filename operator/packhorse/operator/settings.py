@@ -29,6 +29,7 @@ class Settings:
         packages_per_application: Quota; 0 is none.
         package_size: Quota for a ZIP file, in bytes; 0 is none.
         embedded_storage: ``host:port`` of the embedded Azurite; empty where there is none.
+        node_network_policy: Whether each pool's nodes get a NetworkPolicy.
         log_level: DEBUG, INFO, WARNING or ERROR.
         node_port: Port that the node service listens on.
         health_port: Port for liveness and readiness.
@@ -47,6 +48,7 @@ class Settings:
     package_size: int = 195 << 30
     storage_container: str = "packhorse"
     embedded_storage: str = ""
+    node_network_policy: bool = True
     log_level: str = "INFO"
     node_port: int = 8443
     health_port: int = 8080
@@ -87,5 +89,6 @@ class Settings:
             package_size=quantity("PACKAGE_SIZE", cls.package_size),
             storage_container=given.get("PACKHORSE_STORAGE_CONTAINER") or cls.storage_container,
             embedded_storage=given.get("PACKHORSE_EMBEDDED_STORAGE", ""),
+            node_network_policy=given.get("PACKHORSE_NODE_NETWORK_POLICY", "").lower() != "false",
             log_level=(given.get("PACKHORSE_LOG_LEVEL") or cls.log_level).upper(),
         )

@@ -43,7 +43,9 @@ class Parts:
         self, settings: Settings, client: Client, caches: Caches, storage: LinkedStorage, authority: str
     ) -> None:
         events = EventRecorder(client, settings.instance)
-        nodes = NodeSettings(settings.image, settings.pull_policy, settings.node_service, authority)
+        nodes = NodeSettings(
+            settings.image, settings.pull_policy, settings.node_service, authority, settings.node_network_policy
+        )
         self._caches = caches
         self._dispatcher = Dispatcher(client, caches, Sessions(), self._pool_changed)
         applications = ApplicationController(client, caches, events)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from packhorse.operator.settings import Settings
 from tests.unit.chart.rendering import (
     Object,
     environment,
@@ -73,6 +74,7 @@ def test_default_installation() -> None:
         "PACKHORSE_IMAGE": "packhorse/packhorse:0.1.0",
         "PACKHORSE_IMAGE_PULL_POLICY": "IfNotPresent",
         "PACKHORSE_LOG_LEVEL": "info",
+        "PACKHORSE_NODE_NETWORK_POLICY": "true",
         "PACKHORSE_NAMESPACE_STORAGE": "true",
         "PACKHORSE_NODE_SERVICE": "packhorse-node-service.$(PACKHORSE_NAMESPACE).svc:8443",
         "PACKHORSE_PACKAGES_PER_APPLICATION": "40",
@@ -244,6 +246,13 @@ def test_more_environment_and_log_level_and_annotations() -> None:
 def test_without_network_policies() -> None:
     gone = keys(render()) - keys(render({"networkPolicy": {"enabled": False}}))
     assert gone == {("NetworkPolicy", "packhorse-azurite"), ("NetworkPolicy", "packhorse-operator")}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_operator_is_told_whether_nodes_get_network_policies(wanted: bool) -> None:
+    variables = environment(render({"nodes": {"networkPolicy": wanted}}))
+    settings = Settings.from_environment({**variables, "PACKHORSE_NAMESPACE": "system"})
+    assert settings.node_network_policy is wanted
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,12 @@ def test_rights_of_the_operator(values: dict[str, Any]) -> None:
         "applicationpackages": read | {"patch"},
         **{f"{kind}/status": {"patch"} for kind in KINDS},
         **{f"{kind}/finalizers": {"update"} for kind in ("applications", "applicationpackages", "pools")},
+        "pools/scale": {"patch"},
         "statefulsets": read | {"create", "patch"},
-        "pods": read,
+        "pods": read | {"create", "patch", "delete"},
+        "persistentvolumeclaims": {"get", "delete"},
         "configmaps": {"create", "patch"},
+        "networkpolicies": {"create", "patch", "delete"},
         "secrets": {"create", "patch", "delete", "get"},  # get: of one name, see above
         "namespaces": {"get"},
         "events": {"create"},
@@ -175,7 +178,8 @@ def test_rights_of_users() -> None:
     assert {label.removeprefix(to) for label in edit["metadata"]["labels"] if label.startswith(to)} == {"edit", "admin"}
     read, write = {"get", "list", "watch"}, {"create", "update", "patch", "delete", "deletecollection"}
     assert allowed(objects, "packhorse-view") == dict.fromkeys(KINDS | {"pools/scale"}, read)
-    assert allowed(objects, "packhorse-edit") == dict.fromkeys(KINDS, write) | {"pools/scale": {"update", "patch"}}
+    others = {"pools/scale": {"update", "patch"}, "pods": {"get", "patch"}}
+    assert allowed(objects, "packhorse-edit") == dict.fromkeys(KINDS, write) | others
 
 
 def test_users_rights_can_stay_out_of_the_clusters_roles() -> None:

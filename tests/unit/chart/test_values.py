@@ -85,6 +85,7 @@ def test_objects_of_the_chart_take_no_unknown_values() -> None:
         ({"resources": {"limit": {"memory": "1Gi"}}}, "'/resources': additional properties 'limit' not allowed"),
         ({"storage": {"container": "No_Such"}}, "'/storage/container': 'No_Such' does not match"),
         ({"storage": {"container": "a--b"}}, "'/storage/container'"),
+        ({"nodes": {"networkPolicy": "yes"}}, "'/nodes/networkPolicy': got string, want boolean"),
         ({"quotas": {"applications": -1}}, "'/quotas/applications': minimum: got -1, want 0"),
         ({"quotas": {"packageSize": "much"}}, "'/quotas/packageSize': 'much' does not match"),
         ({"quotas": {"packageSize": 5}}, "'/quotas/packageSize': got number, want null or string"),

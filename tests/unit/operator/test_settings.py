@@ -22,6 +22,7 @@ def test_the_least() -> None:
         packages_per_application=40,
         package_size=195 << 30,
         embedded_storage="",
+        node_network_policy=True,
         log_level="INFO",
     )
 
@@ -38,6 +39,7 @@ def test_everything() -> None:
         "PACKAGES_PER_APPLICATION": "0",
         "PACKAGE_SIZE": "5Gi",
         "EMBEDDED_STORAGE": "azurite.system.svc:10000",
+        "NODE_NETWORK_POLICY": "false",
         "LOG_LEVEL": "debug",
     }
     settings = Settings.from_environment(LEAST | {f"PACKHORSE_{name}": value for name, value in more.items()})
@@ -55,6 +57,7 @@ def test_everything() -> None:
         packages_per_application=0,
         package_size=5 << 30,
         embedded_storage="azurite.system.svc:10000",
+        node_network_policy=False,
         log_level="DEBUG",
     )
 
