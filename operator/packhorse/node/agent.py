@@ -1,24 +1,22 @@
 """The agent: takes tasks from the operator, installs their packages, has the supervisor run them, reports the end.
 
-It holds one connection and opens it again whenever it breaks; tasks run on meanwhile. A report is repeated until the
-operator has recorded it.
+Tasks run on while there is no connection to the operator. A report is repeated until the operator has recorded it.
 """
 
 import asyncio
 import logging
-import random
 import ssl
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
-import aiohttp
 import msgspec
 
 from packhorse.archive import Limits
 from packhorse.clock import timestamp
 from packhorse.domain import azure
 from packhorse.node.attempts import AttemptFiles, Record, attempt_key, launch_script
+from packhorse.node.connection import Connection
 from packhorse.node.health import Health
 from packhorse.node.install import INSTALL_DEADLINE, DiskFullError, InstallError, install
 from packhorse.node.layout import Layout
@@ -27,7 +25,6 @@ from packhorse.node.service import Address, NodeServiceClient
 from packhorse.node.start_task import StartTaskRun
 from packhorse.node.supervision import BOOTED, CUT_OFF, Supervision
 from packhorse.protocol import (
-    CONNECT_PATH,
     EndTask,
     FromNode,
     Hello,
@@ -49,9 +46,6 @@ _log = logging.getLogger(__name__)
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL for a task that took too long."""
-HEARTBEAT = 15.0
-LONGEST_PAUSE = 5.0
-"""Seconds at most between two tries to connect."""
 LOOK_AGAIN = 1.0
 """Seconds until what could not be looked at is looked at again."""
 
@@ -78,15 +72,13 @@ class Agent:
 
     def __init__(self, layout: Layout, address: Address, service: NodeServiceClient, context: ssl.SSLContext) -> None:
         self._layout = layout
-        self._address = address
         self._service = service
-        self._context = context
         self._files = AttemptFiles(layout)
         self._attempts: dict[str, _Attempt] = {}
         self._deployed = msgspec.json.decode(layout.deployed.read_bytes(), type=PoolPackages)
-        self._outgoing: asyncio.Queue[FromNode] = asyncio.Queue()
+        self._connection = Connection(address, context, hello=self._hello, take=self._take, sent=self._sent)
         self._supervisor = Supervision(layout, self._heard, lambda: self._health.cut_off(CUT_OFF))
-        self._health = Health(layout, lambda problem: self._tell(NodeProblem(problem)))
+        self._health = Health(layout, lambda problem: self._connection.send(NodeProblem(problem)))
         self._removals = Removals(layout)
         self._start_task = self._start_task_run()
         self._booted = asyncio.Event()
@@ -100,7 +92,7 @@ class Agent:
             self._layout,
             self._deployed.environment,
             ask=self._supervisor.ask,
-            report=lambda state: self._tell(StartTaskChanged(state)),
+            report=lambda state: self._connection.send(StartTaskChanged(state)),
             trouble=self._health.trouble,
         )
 
@@ -118,7 +110,7 @@ class Agent:
                 self._resume(attempt)
             if self._start_task is not None:
                 self._start_task.booted()
-            await self._stay_connected()
+            await self._connection.stay()
         finally:
             if self._start_task is not None:
                 self._start_task.stop()
@@ -129,50 +121,24 @@ class Agent:
         """Have removed what attempts left that nobody knows any more."""
         known = {*self._attempts, self._start_task.key if self._start_task else None}
         for name in self._files.strays(known):
-            self._forget(name)
+            self._have_removed(self._files.clear(name))
 
-    # --- the connection -------------------------------------------------------------------------------------------
+    def _have_removed(self, name: str | None) -> None:
+        """Have the supervisor remove a folder that is not ours to look into."""
+        if name is not None:
+            self._supervisor.ask(f"forget {name}")
 
-    async def _stay_connected(self) -> None:
-        pause = 0.2
-        async with aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    began = time.monotonic()
-                    await self._converse(session)
-                except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                    _log.warning("not connected to the node service: %s", error)
-                if time.monotonic() - began > LONGEST_PAUSE:
-                    pause = 0.2
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-                pause = min(pause * 2, LONGEST_PAUSE)
-
-    async def _converse(self, session: aiohttp.ClientSession) -> None:
-        """One connection, from hello to its end."""
-        url = f"https://{self._address.host}{CONNECT_PATH}"
-        async with session.ws_connect(
-            url, headers=self._address.headers(), ssl=self._context, heartbeat=HEARTBEAT, max_msg_size=0
-        ) as socket:
-            await _send(socket, self._hello())
-            _log.info("connected to the node service; %d task(s) here", len(self._attempts))
-            writer = asyncio.create_task(self._write(socket))
-            try:
-                async for frame in socket:
-                    if frame.type is aiohttp.WSMsgType.TEXT:
-                        self._take(frame.data)
-            finally:
-                writer.cancel()
+    # --- what the operator is told ------------------------------------------------------------------------------------
 
     def _hello(self) -> Hello:
         """What the operator has to know of this moment; what comes after it, and what it has to know again, follows."""
-        self._outgoing = asyncio.Queue()
         for attempt in self._attempts.values():
             if attempt.end is not None:
-                self._tell(attempt.end)
+                self._connection.send(attempt.end)
             elif attempt.launched:
                 self._tell_start(attempt)
         for removed in self._removals.waiting:
-            self._tell(removed)
+            self._connection.send(removed)
         return Hello(
             packages=self._deployed.packages,
             tasks=tuple(
@@ -184,24 +150,13 @@ class Agent:
             problem=self._health.problem,
         )
 
-    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        while True:
-            message = await self._outgoing.get()
-            await _send(socket, message)
-            if isinstance(message, PackagesRemoved):
-                self._removals.told(message)
-
-    def _tell(self, message: FromNode) -> None:
-        self._outgoing.put_nowait(message)
+    def _sent(self, message: FromNode) -> None:
+        if isinstance(message, PackagesRemoved):
+            self._removals.told(message)
 
     # --- what the operator asks for -------------------------------------------------------------------------------
 
-    def _take(self, text: str) -> None:
-        try:
-            message: RunTask | EndTask | TaskRecorded = _decode(text)
-        except msgspec.DecodeError as error:
-            _log.warning("a message of the operator makes no sense here and is passed over: %s", error)
-            return
+    def _take(self, message: ToNode) -> None:
         match message:
             case RunTask():
                 self._start(message)
@@ -211,11 +166,7 @@ class Agent:
             case TaskRecorded():
                 key = attempt_key(message.uid, message.attempt)
                 if self._attempts.pop(key, None) is not None:
-                    self._forget(key)
-
-    def _forget(self, key: str) -> None:
-        if not self._files.forget(key):
-            self._supervisor.ask(f"forget {key}")
+                    self._have_removed(self._files.forget(key))
 
     def _start(self, message: RunTask) -> None:
         record = Record(message, timestamp())
@@ -278,6 +229,10 @@ class Agent:
             self._over(attempt, problem=error.problem)
         except OSError as error:
             self._cannot(attempt, error)
+        except Exception as error:
+            # A defect of ours; the task shall not wait for ever.
+            _log.exception("attempt %s cannot be prepared", attempt.record.key)
+            self._over(attempt, problem=Problem("Unknown", f"The node could not prepare the task: {error!r}"))
 
     def _install(self, package: Package) -> None:
         install(
@@ -301,14 +256,14 @@ class Agent:
         """End an attempt when its time is over, of which so many seconds have passed."""
         limit = attempt.record.message.max_wall_clock_time
         if limit is not None:
-            left = max(0.0, limit - elapsed)
+            left = min(limit, max(0.0, limit - elapsed))
             asyncio.get_running_loop().call_later(left, self._end, attempt.record.key, GRACE, _too_long(limit))
 
     def _tell_start(self, attempt: _Attempt) -> None:
         """Tell that packages are installed and the command line runs; where there are none, the operator knows."""
         message = attempt.record.message
         if message.packages:
-            self._tell(TaskStarted(message.uid, message.attempt, timestamp()))
+            self._connection.send(TaskStarted(message.uid, message.attempt, timestamp()))
 
     def _end(self, key: str, grace: float, problem: Problem, *, requeue: bool = False) -> None:
         """End an attempt: its processes, or what it waits for. Of two reasons to end it the first counts."""
@@ -392,15 +347,13 @@ class Agent:
             stderr=stderr,
             lost=lost,
         )
-        self._tell(attempt.end)
+        self._connection.send(attempt.end)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         job = asyncio.get_running_loop().create_task(work)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-
-_decode = msgspec.json.Decoder(ToNode).decode
 
 _ENDED = Problem("TaskEnded", "The task was ended by a request", category="UserError")
 
@@ -411,7 +364,3 @@ def _too_long(limit: float) -> Problem:
 
 def _node_problem(error: OSError) -> Problem:
     return Problem("ResourceDirectoryCreateFailed", f"The node could not prepare the task: {error}")
-
-
-async def _send(socket: aiohttp.ClientWebSocketResponse, message: FromNode) -> None:
-    await socket.send_str(msgspec.json.encode(message).decode())

@@ -5,6 +5,7 @@ that a restarted agent goes on where the last one stopped; its launch script and
 the user's container, finds them.
 """
 
+import itertools
 import logging
 import os
 import re
@@ -20,9 +21,9 @@ from packhorse.protocol import RunTask
 
 _log = logging.getLogger(__name__)
 
-LOST = b"lost"
-EXIT_CODE = re.compile(rb"[0-9]{1,3}")
-OWN_FILES = ("launch", "launch.new", "started", "exit", "exit.new")
+LOST = "lost"
+EXIT_CODE = re.compile(r"[0-9]{1,3}", re.ASCII)
+OWN_FILES = ("launch", "launch.new", "started", "exit")
 """All that agent and supervisor put into the folder of an attempt."""
 TAIL = 2048
 """Bytes of each output that go into the Task's status."""
@@ -104,7 +105,7 @@ class AttemptFiles:
         """How an attempt ended; None where it has not. What makes no sense there tells nothing: the end is lost."""
         try:
             with beneath.folder(self._layout.run, key) as folder:
-                text = beneath.read(folder, "exit", 16).strip()
+                text = beneath.read_link(folder, "exit")
         except FileNotFoundError:
             return None
         except (beneath.NotExpectedError, PermissionError) as error:
@@ -112,8 +113,8 @@ class AttemptFiles:
             return Exit(None)
         if EXIT_CODE.fullmatch(text):
             return Exit(int(text))
-        if text not in {LOST, b""}:
-            _log.warning("how attempt %s ended cannot be read: %r", key, text)
+        if text != LOST:
+            _log.warning("how attempt %s ended cannot be read: %.40r", key, text)
         return Exit(None)
 
     def outputs(self, message: RunTask) -> tuple[str, str]:
@@ -125,24 +126,27 @@ class AttemptFiles:
         except OSError:
             return "", ""
 
-    def forget(self, key: str) -> bool:
-        """Remove what is kept of an attempt; the task's own directory stays.
-
-        Returns:
-            Whether all is gone. If not, a task put something into its folder, which the supervisor has to remove.
-        """
+    def forget(self, key: str) -> str | None:
+        """Remove what is kept of an attempt; the task's own directory stays. Returns as ``clear`` does."""
         # The record first: with the record alone, the next agent would take the attempt for one to be launched.
         (self._layout.attempts / f"{key}.json").unlink(missing_ok=True)
+        return self.clear(key)
+
+    def clear(self, name: str) -> str | None:
+        """Remove the folder of an attempt.
+
+        Returns:
+            The name of a folder that the supervisor has to remove, with the tasks' own rights: a task put something
+            into this one. None where all is gone.
+        """
         with beneath.folder(self._layout.run) as run:
-            return beneath.remove_folder(run, key, OWN_FILES)
+            return beneath.remove_folder(run, name, OWN_FILES)
 
     def strays(self, known: Container[str | None]) -> list[str]:
-        """Folders of attempts that nobody knows any more, or that a task made."""
-        return sorted(
-            entry.name
-            for entry in os.scandir(self._layout.run)
-            if entry.is_dir(follow_symlinks=False) and entry.name not in known
-        )
+        """Folders of attempts that nobody knows any more, or that a task made; a thousand at most."""
+        with os.scandir(self._layout.run) as entries:
+            folders = (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            return list(itertools.islice((name for name in folders if name not in known), 1000))
 
 
 def launch_script(message: RunTask, layout: Layout, node_environment: Mapping[str, str]) -> str:

@@ -99,10 +99,14 @@ def is_there(parent: int, name: str, descriptor: int) -> bool:
         return False
 
 
-def read(parent: int, name: str, limit: int) -> bytes:
-    """The beginning of a regular file, at most so many bytes."""
-    with _regular(parent, name) as file:
-        return os.read(file, limit)
+def read_link(parent: int, name: str) -> str:
+    """What a symbolic link says; nothing is followed. The supervisor tells exit codes so."""
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise NotExpectedError(name, "symbolic link") from error
+        raise
 
 
 def read_end(parent: int, name: str, limit: int) -> tuple[bytes, int]:
@@ -130,24 +134,29 @@ def write(parent: int, name: str, content: bytes, mode: int) -> None:
     os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
-def remove(parent: int, name: str) -> None:
+def remove(parent: int, name: str) -> str | None:
     """Have nothing of this name there.
 
-    A folder with something in it gets another name: it may be of any depth, and not ours to look into.
+    Returns:
+        The name that a folder with something in it has now: it may be of any depth, and not ours to look into.
     """
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            os.unlink(name, dir_fd=parent)
-        except IsADirectoryError:
-            try:
-                os.rmdir(name, dir_fd=parent)
-            except OSError:
-                os.rename(name, ASIDE + secrets.token_hex(8), src_dir_fd=parent, dst_dir_fd=parent)
-
-
-def remove_folder(parent: int, name: str, files: tuple[str, ...]) -> bool:
-    """Remove a folder that should hold these files and no others; False where it holds something else and stays."""
     try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    except IsADirectoryError:
+        try:
+            os.rmdir(name, dir_fd=parent)
+        except OSError:
+            aside = ASIDE + secrets.token_hex(8)
+            os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
+            return aside
+    return None
+
+
+def remove_folder(parent: int, name: str, files: tuple[str, ...]) -> str | None:
+    """Remove a folder that should hold these files and no others. Returns as ``remove`` does."""
+    with contextlib.suppress(OSError):
         descriptor = _open_folder(parent, name)
         try:
             for file in files:
@@ -155,12 +164,7 @@ def remove_folder(parent: int, name: str, files: tuple[str, ...]) -> bool:
                     os.unlink(file, dir_fd=descriptor)
         finally:
             os.close(descriptor)
-        os.rmdir(name, dir_fd=parent)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
+    return remove(parent, name)
 
 
 def _open_folder(parent: int, name: str) -> int:

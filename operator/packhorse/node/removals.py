@@ -12,7 +12,11 @@ _log = logging.getLogger(__name__)
 
 
 class Removals:
-    """What was removed and not yet told. The init container notes it, and the agent. Raises OSError."""
+    """What was removed and not yet told. The init container notes it, and the agent.
+
+    A note that cannot be written is told in the log, and to the operator as long as this agent lives; one that cannot
+    be removed is told to the operator once more by the next.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -34,11 +38,14 @@ class Removals:
         self._keep()
 
     def _keep(self) -> None:
-        with beneath.folder(self._layout.agent) as agent:
-            if self._waiting:
-                beneath.write(agent, self._layout.removals.name, msgspec.json.encode(self._waiting), 0o600)
-            else:
-                beneath.remove(agent, self._layout.removals.name)
+        try:
+            with beneath.folder(self._layout.agent) as agent:
+                if self._waiting:
+                    beneath.write(agent, self._layout.removals.name, msgspec.json.encode(self._waiting), 0o600)
+                else:
+                    beneath.remove(agent, self._layout.removals.name)
+        except OSError as error:
+            _log.error("the removal of packages cannot be noted: %s", error)
 
     def _load(self) -> list[PackagesRemoved]:
         try:

@@ -105,7 +105,12 @@ class StartTaskRun:
         progress = self._progress
         if progress is None or progress.state.end_time is not None:
             return
-        found = self._files.exit(progress.key)
+        try:
+            found = self._files.exit(progress.key)
+        except OSError as error:
+            _log.error("the start task cannot be looked at, another try follows: %s", error)
+            asyncio.get_running_loop().call_later(FIRST_PAUSE, self.look)
+            return
         # Where its end is lost, it ended with the user's container: the next start of that runs it again.
         if found is not None and found.code is not None:
             self._over(progress, found.code)
@@ -182,8 +187,9 @@ class StartTaskRun:
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def _forget(self, key: str) -> None:
-        if not self._files.forget(key):
-            self._ask(f"forget {key}")
+        left = self._files.forget(key)
+        if left is not None:
+            self._ask(f"forget {left}")
 
     def _script(self, key: str) -> str:
         folder, busybox = quote(str(self._layout.startup)), quote(str(self._layout.busybox))

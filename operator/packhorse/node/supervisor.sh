@@ -3,9 +3,10 @@
 #   run KEY              start the script KEY/launch in a session of its own, unless that was done before
 #   signal KEY SIGNAL    send a signal to every process of that attempt, wherever it has gone
 #   forget KEY           remove what is left of that attempt's folder
-# KEY/exit then holds the exit code, or "lost" (or nothing, on a full disk) where nobody can tell it, and KEY is written
-# to the FIFO "results". Tasks can write to both FIFOs too: a line begins with a line end, which closes what they left
-# open. "true >FILE" makes an empty file, for which there is room on a full disk as well; ":" would end this shell if not.
+# KEY/exit is then a symbolic link to the exit code, or to "lost" where nobody can tell it, and KEY is written to the
+# FIFO "results". Neither a link nor an empty file needs room, so that this works on a full disk too ("true >FILE"
+# makes an empty file; if it could not, ":" would end this shell). Tasks can write to both FIFOs as well: a line begins
+# with a line end, which closes what they left open.
 # usage: sh supervisor ROOT
 run=$1/.packhorse/run
 bb=$1/.packhorse/bin/busybox
@@ -17,9 +18,9 @@ $1" >&4
 
 finish() { # KEY CODE
     if [ -e "$run/stopping" ]; then set -- "$1" lost; fi
-    until echo "$2" >"$run/$1/exit.new" && "$bb" mv "$run/$1/exit.new" "$run/$1/exit"; do
+    until "$bb" ln -s "$2" "$run/$1/exit" || [ -L "$run/$1/exit" ]; do
         [ -d "$run/$1" ] || return # the agent has forgotten it
-        "$bb" sleep 1              # a full disk has room again some day
+        "$bb" sleep 1
     done
     tell "$1"
 }
@@ -40,9 +41,9 @@ attempt() { # KEY
     finish "$1" "$code"
 }
 
-lost() { # KEY; its processes ended with the container that was here before. Nothing may hold up the start for long.
-    "$bb" rm -rf "$run/$1/exit.new" "$run/$1/exit"
-    { echo lost >"$run/$1/exit.new" && "$bb" mv "$run/$1/exit.new" "$run/$1/exit"; } || true >"$run/$1/exit"
+lost() { # KEY; its processes ended with the container that was here before
+    "$bb" rm -rf "$run/$1/exit"
+    "$bb" ln -s lost "$run/$1/exit" # one try: nothing may hold up the start
     tell "$1"
 }
 
@@ -91,7 +92,7 @@ for folder in "$run"/*/; do
     key=${key##*/}
     case $key in
     aside-*) forget "$key" & ;; # the agent found it in its way
-    *) [ -f "$folder/exit" ] || lost "$key" ;;
+    *) [ -L "$folder/exit" ] || lost "$key" ;;
     esac
 done
 until true >"$run/booted"; do "$bb" sleep 1; done
@@ -99,7 +100,7 @@ tell booted
 while :; do
     read -r verb key name <&3 && [ -n "$key" ] || continue
     case $verb in
-    run) [ -e "$run/$key/exit" ] || attempt "$key" & ;;
+    run) [ -L "$run/$key/exit" ] || attempt "$key" & ;;
     signal) signal "$key" "$name" & ;;
     forget) forget "$key" & ;;
     esac

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from packhorse.domain.environment import PREFIX
-from packhorse.node import agent as module
+from packhorse.node import connection as module
 from packhorse.node.layout import Layout
 from packhorse.protocol import Hello
 from tests.unit.node.machine import DEPLOYED, Machine, machine_of
@@ -39,6 +39,7 @@ def supervisor(layout: Layout) -> Iterator[Supervisor]:
 @pytest.fixture
 async def machine(layout: Layout, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
     """A node that is connected and has nothing to do."""
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
     supervisor.start(environment={PREFIX + "blender": "/2.7"})
     async with machine_of(layout, supervisor) as machine:

@@ -87,7 +87,7 @@ class Supervisor:
         return code
 
     def ask(self, line: str) -> None:
-        os.write(self._requests, f"{line}\n".encode())
+        os.write(self._requests, f"\n{line}\n".encode())
 
     def line(self) -> str:
         """The next line of the FIFO of results that is not empty."""
@@ -108,8 +108,8 @@ class Supervisor:
         self.ask(f"run {key}")
 
     def exit(self, key: str) -> str:
-        """What the file says about the end of an attempt."""
-        return (self.layout.run / key / "exit").read_text().strip()
+        """What is said about the end of an attempt."""
+        return str((self.layout.run / key / "exit").readlink())
 
 
 def eventually(happens: Path) -> None:

@@ -56,7 +56,7 @@ async def test_tasks_run_on_while_the_connection_is_broken(machine: Machine, tmp
     machine.service.refuse = True
     await machine.service.hang_up()
     (tmp_path / "go").touch()
-    await until((machine.layout.run / "uid-1" / "exit").exists)
+    await until((machine.layout.run / "uid-1" / "exit").is_symlink)
     machine.service.refuse = False
     assert (await machine.hello()).tasks == (RunningTask("uid", 1),)
     assert (await machine.ended()).stdout == "done\n"
@@ -142,7 +142,7 @@ async def test_what_was_over_before_it_was_ended_counts(machine: Machine) -> Non
     machine.supervisor.freeze()
     await machine.service.send(run("exit 7"))
     await until((machine.layout.run / "uid-1" / "launch").exists)
-    (machine.layout.run / "uid-1" / "exit").write_text("7")
+    (machine.layout.run / "uid-1" / "exit").symlink_to("7")
     await machine.service.send(EndTask("uid", 1, requeue=True))
     end = await machine.ended()
     assert (end.exit_code, end.lost) == (7, False)
@@ -188,7 +188,7 @@ async def test_what_ended_while_there_was_no_agent(machine: Machine, tmp_path: P
     await until((tmp_path / "up").exists)
     await machine.stop_agent()
     (tmp_path / "go").touch()
-    await until((machine.layout.run / "uid-1" / "exit").exists)
+    await until((machine.layout.run / "uid-1" / "exit").is_symlink)
     machine.start_agent()
     await machine.hello()
     assert (await machine.ended()).exit_code == 4

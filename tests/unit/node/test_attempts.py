@@ -149,12 +149,25 @@ def test_a_record_that_cannot_be_read_is_told_and_left_out(layout: Layout, caplo
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize(("text", "wanted"), [("0\n", Exit(0)), ("143\n", Exit(143)), ("lost\n", Exit(None))])
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("0", Exit(0)),
+        ("143", Exit(143)),
+        ("lost", Exit(None)),
+        ("0\n", Exit(None)),
+        ("-1", Exit(None)),
+        ("9" * 4000, Exit(None)),
+        ("\u0663", Exit(None)),
+        ("\udcff", Exit(None)),
+        ("launch", Exit(None)),
+    ],
+)
 def test_exit_codes(layout: Layout, text: str, wanted: Exit) -> None:
     files = AttemptFiles(layout)
     files.make_launch("uid-2", "")
     assert files.exit("uid-2") is None
-    (layout.run / "uid-2" / "exit").write_text(text)
+    (layout.run / "uid-2" / "exit").symlink_to(text)
     assert files.exit("uid-2") == wanted
 
 

@@ -38,6 +38,9 @@ class Node:
         async with machine_of(self.layout, self.supervisor, deployed) as machine:
             yield machine
 
+    def first_is_over(self) -> bool:
+        return any((folder / "exit").is_symlink() for folder in self.layout.run.glob("starttask-*-1"))
+
     def output(self, name: str = "stdout.txt") -> str:
         return (self.layout.startup / name).read_text()
 
@@ -162,7 +165,7 @@ async def test_what_ended_while_there_was_no_agent_counts(node: Node, tmp_path: 
         await until((tmp_path / "runs").exists)
         await machine.stop_agent()
         (tmp_path / "go").touch()
-        await until(lambda: any(node.layout.run.glob("starttask-*-1/exit")))
+        await until(node.first_is_over)
         machine.start_agent()
         state = await outcome(machine)
     assert (state.state, state.exit_code) == ("completed", 5)
@@ -185,7 +188,7 @@ async def test_another_agent_tries_again_where_the_last_one_would_have(node: Nod
     async with node.start(f"echo >>{tmp_path}/runs; test -e {tmp_path}/go", retries=1) as machine:
         module.FIRST_PAUSE = 3600.0
         await machine.hello()
-        await until(lambda: any(node.layout.run.glob("starttask-*-1/exit")))
+        await until(node.first_is_over)
         await machine.stop_agent()
         (tmp_path / "go").touch()
         module.FIRST_PAUSE = 0.001

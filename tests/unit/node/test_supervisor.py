@@ -1,5 +1,7 @@
 """The supervisor, on a real shell: what it runs, what it ends, and what it says of that."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -161,18 +163,77 @@ def test_after_such_an_end_exit_codes_count_again(supervisor: Supervisor) -> Non
     assert supervisor.exit("task-1") == "4"
 
 
-def test_an_exit_code_that_cannot_be_written_is_written_later(
-    started: Supervisor, layout: Layout, tmp_path: Path
+def test_an_exit_code_that_cannot_be_noted_is_noted_later(
+    supervisor: Supervisor, layout: Layout, busybox: Path, tmp_path: Path
 ) -> None:
-    """As on a full disk: a folder is in the way of the file."""
-    obstacle = layout.run / "task-1" / "exit.new"
-    started.run("task-1", f"mkdir {obstacle}; touch {tmp_path}/ran; exit 6\n")
-    eventually(tmp_path / "ran")
-    started.run("task-2", "exit 0\n")
-    assert started.line() == "task-2"
-    obstacle.rmdir()
+    """As on a disk that takes not one file more; here busybox makes no links for a while."""
+    refuse = f'if [ "$1" = ln ] && [ "$3" != 5 ] && [ ! -e {tmp_path}/room ]; then touch {tmp_path}/tried; exit 1; fi'
+    layout.busybox.unlink()
+    layout.busybox.write_text(f'#!/bin/sh\n{refuse}\nexec {busybox} "$@"\n')
+    layout.busybox.chmod(0o755)
+    supervisor.start()
+    supervisor.run("task-1", "exit 6\n")
+    eventually(tmp_path / "tried")
+    supervisor.run("task-2", "exit 5\n")
+    assert supervisor.line() == "task-2"
+    (tmp_path / "room").touch()
+    assert supervisor.line() == "task-1"
+    assert supervisor.exit("task-1") == "6"
+
+
+def test_what_somebody_left_open_in_a_fifo_is_closed(started: Supervisor, layout: Layout) -> None:
+    """A task can write to both, and not end its line."""
+    for fifo in (layout.requests, layout.results):
+        with fifo.open("wb", buffering=0) as file:
+            file.write(b"run task-")
+    started.run("task-1", "exit 3\n")
+    assert started.line() == "run task-"
     assert started.line() == "task-1"
-    assert started.exit("task-1") == "6"
+
+
+def test_a_folder_is_removed_with_all_that_a_task_put_into_it(started: Supervisor, layout: Layout) -> None:
+    started.run("task-1", f"cd {layout.run}/task-1; mkdir -p a/b; touch a/b/c; chmod 0 a/b a; ln -s / root\n")
+    assert started.line() == "task-1"
+    started.ask("forget task-1")
+    while (layout.run / "task-1").exists():
+        time.sleep(0.005)
+    assert Path("/bin").exists()
+
+
+def test_what_the_agent_put_aside_goes_with_the_next_start(supervisor: Supervisor, layout: Layout) -> None:
+    (layout.run / "aside-1" / "deep").mkdir(parents=True)
+    supervisor.start()
+    while (layout.run / "aside-1").exists():
+        time.sleep(0.005)
+
+
+def test_nothing_that_a_task_planted_holds_up_a_start(supervisor: Supervisor, layout: Layout, tmp_path: Path) -> None:
+    os.mkfifo(layout.booted)
+    (layout.run / "stopping").mkdir()
+    for number, name in enumerate(("exit", "started", "launch")):
+        (layout.run / f"task-{number}").mkdir()
+        os.mkfifo(layout.run / f"task-{number}" / name)
+    (layout.run / "task-3" / "exit").mkdir(parents=True)
+    (layout.run / "elsewhere").symlink_to(tmp_path)
+    supervisor.start(wait=False)
+    told = set()
+    while (line := supervisor.line()) != "booted":
+        told.add(line)
+    assert told >= {"task-0", "task-1", "task-2", "task-3"}
+    assert {supervisor.exit(f"task-{number}") for number in range(4)} == {"lost"}
+    supervisor.run("task-4", "exit 4\n")
+    assert supervisor.line() == "task-4"
+    assert supervisor.exit("task-4") == "4"
+
+
+def test_without_its_fifos_it_waits_for_the_agent_to_make_them_anew(supervisor: Supervisor, layout: Layout) -> None:
+    """A regular file in place of a FIFO would have it read nothing, and that without a pause."""
+    layout.requests.rename(layout.run / "away")
+    layout.requests.touch()
+    supervisor.start(wait=False)
+    layout.requests.unlink()
+    (layout.run / "away").rename(layout.requests)
+    assert supervisor.line() == "booted"
 
 
 def test_unknown_requests_are_passed_over(started: Supervisor) -> None:
