@@ -18,9 +18,11 @@ from packhorse.operator.sessions import Session, Sessions
 from packhorse.protocol import (
     EndTask,
     Hello,
+    NodeProblem,
     Problem,
     RunningTask,
     RunTask,
+    StartTaskChanged,
     TaskEnded,
     TaskRecorded,
     TaskStarted,
@@ -125,6 +127,8 @@ class Node:
     Attributes:
         running: What it runs.
         ending: Attempts that it was asked to end.
+        requeueing: Those among them that shall run again elsewhere.
+        hello: What it says first of its start task and its problem.
         ended: Attempts that are over and not recorded.
         ran: Every attempt that it ever began, in order.
         messages: All that it was told.
@@ -135,6 +139,8 @@ class Node:
         self.packages = packages
         self.running: dict[Attempt, RunTask] = {}
         self.ending: set[Attempt] = set()
+        self.requeueing: set[Attempt] = set()
+        self.hello = Hello((), ())
         self.ended: dict[Attempt, TaskEnded] = {}
         self.ran: list[Attempt] = []
         self.messages: list[ToNode] = []
@@ -156,7 +162,8 @@ class Node:
         self.disconnect()
         held = tuple(RunningTask(*attempt) for attempt in [*self.running, *self.ended])
         metadata = self.raw["metadata"]
-        session = Session((metadata["namespace"], metadata["name"]), metadata["uid"], Hello(self.packages, held))
+        hello = msgspec.structs.replace(self.hello, packages=self.packages, tasks=held)
+        session = Session((metadata["namespace"], metadata["name"]), metadata["uid"], hello)
         self._operator, self._session, self._socket = operator, session, Socket(self._receive)
         writer = session.write(cast("web.WebSocketResponse", self._socket))
         self._writer = asyncio.get_running_loop().create_task(writer)
@@ -187,6 +194,8 @@ class Node:
             case EndTask():
                 if attempt in self.running:
                     self.ending.add(attempt)
+                    if message.requeue:
+                        self.requeueing.add(attempt)
             case TaskRecorded():
                 self.ended.pop(attempt, None)
 
@@ -195,10 +204,17 @@ class Node:
         del self.running[attempt]
         if attempt in self.ending:
             self.ending.discard(attempt)
-            problem = ENDED
+            problem, lost = ENDED, lost or attempt in self.requeueing
         end = TaskEnded(*attempt, NOW, LATER, None if lost else code, problem, lost=lost)
         self.ended[attempt] = end
         self._tell(end)
+
+    def say(self, message: StartTaskChanged | NodeProblem) -> None:
+        """Tell of the node itself."""
+        assert self._session is not None
+        assert self._operator is not None
+        self._session.hear(message)
+        self._operator.dispatcher.node_changed(self._session)
 
     def _tell(self, message: TaskStarted | TaskEnded) -> None:
         if self._session is None or self._operator is None:
