@@ -4,6 +4,7 @@ A StatefulSet with ``OnDelete`` and ``Parallel`` behaves by itself as Batch's po
 exists, each new or rebooted one gets it, and a node's volume keeps what earlier deployments left.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,8 @@ def stateful_set(pool: Pool, settings: NodeSettings, *, replicas: int | None = N
     volume: list[dict[str, Any]] = []
     claims: list[dict[str, Any]] = []
     if storage.ephemeral:
-        volume = [{"name": VOLUME, "emptyDir": {"sizeLimit": storage.size}}]
+        medium = {"medium": storage.medium} if storage.medium else {}
+        volume = [{"name": VOLUME, "emptyDir": {"sizeLimit": storage.size, **medium}}]
     else:
         spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage.size}}}
         if storage.storage_class_name is not None:
@@ -100,6 +102,24 @@ def stateful_set(pool: Pool, settings: NodeSettings, *, replicas: int | None = N
             "volumeClaimTemplates": claims,
             "template": _template(pool, settings, volume),
         },
+    }
+
+
+def trial_pod(node_set: Mapping[str, Any]) -> dict[str, Any]:
+    """A pod as a node of this StatefulSet would be, to be created as a dry run: it has the name of no node."""
+    template, name = node_set["spec"]["template"], f"{node_set['metadata']['name']}-trial"
+    claims = [
+        {
+            "name": claim["metadata"]["name"],
+            "persistentVolumeClaim": {"claimName": f"{claim['metadata']['name']}-{name}"},
+        }
+        for claim in node_set["spec"]["volumeClaimTemplates"]
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**template["metadata"], "name": name, "namespace": node_set["metadata"]["namespace"]},
+        "spec": {**template["spec"], "volumes": [*template["spec"]["volumes"], *claims]},
     }
 
 

@@ -34,6 +34,11 @@ class NodeStorage(Model):
             "!(self.ephemeral && has(self.storageClassName))",
             "storageClassName has no meaning with ephemeral: true; remove one of them",
         ),
+        Rule(
+            "!has(self.medium) || self.ephemeral",
+            "medium: Memory means files that last as long as their pod; add ephemeral: true",
+            field_path=".medium",
+        ),
     )
 
     size: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$")] = "10Gi"
@@ -42,6 +47,10 @@ class NodeStorage(Model):
     """Storage class of the nodes' volume claims. Default: the cluster's own default class."""
     ephemeral: bool = False
     """If true, a node's files last as long as its pod: a reboot loses them."""
+    medium: Literal["Memory"] | None = None
+    """Memory: an ephemeral node's files are in its machine's memory, as much as size allows, and counted as its memory.
+    Default: on the machine's disk.
+    """
 
 
 class StartTask(Model):
