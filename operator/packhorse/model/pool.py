@@ -86,7 +86,11 @@ class AutoScale(Model):
     """Lets the number of nodes follow the tasks."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("self.minNodes <= self.maxNodes", "minNodes is above maxNodes; raise maxNodes or lower minNodes", field_path=".minNodes"),
+        Rule(
+            "self.minNodes <= self.maxNodes",
+            "minNodes is above maxNodes; raise maxNodes or lower minNodes",
+            field_path=".minNodes",
+        ),
     )
 
     min_nodes: Annotated[int, Field(ge=0, le=10000)] = 0

@@ -85,6 +85,7 @@ APPLICATION_PLAIN = (
 PACKAGE_NAME = "metadata.name must be <applicationId>.<version> in lower case, with '_' written '-'"
 BLOB = "spec.blob must be a path such as tools/blender-2.7.zip: no leading or trailing '/', no '..', no backslash"
 STORAGE_CLASS = "storageClassName has no meaning with ephemeral: true; remove one of them"
+MEDIUM = "medium: Memory means files that last as long as their pod; add ephemeral: true"
 STORAGE_FIXED = "nodeStorage cannot be changed, since nodes keep their volumes; create another Pool"
 NODE_RANGE = "minNodes is above maxNodes; raise maxNodes or lower minNodes"
 POOL_NAME = "metadata.name begins the names of the pool's nodes: at most 52 letters, digits and hyphens, no periods"
@@ -316,6 +317,8 @@ EXAMPLES = [
     pool(STORAGE_CLASS, nodeStorage={"ephemeral": True}),
     pool(STORAGE_CLASS, nodeStorage={"storageClassName": "fast"}),
     pool(STORAGE_CLASS, STORAGE_CLASS, nodeStorage={"ephemeral": True, "storageClassName": "fast"}),
+    pool(MEDIUM, nodeStorage={"ephemeral": True, "medium": "Memory"}),
+    pool(MEDIUM, MEDIUM, nodeStorage={"medium": "Memory"}),
     pool(STORAGE_FIXED, before={"nodeStorage": {"size": "5Gi"}}, nodeStorage={"size": "5Gi"}, targetNodes=7),
     pool(STORAGE_FIXED, STORAGE_FIXED, {"nodeStorage": {"size": "5Gi"}}, nodeStorage={"size": "6Gi"}),
     pool(STORAGE_FIXED, STORAGE_FIXED, {}, nodeStorage={"ephemeral": True}),
