@@ -174,14 +174,15 @@ class VolumeMount(Model):
         ),
         Rule(
             f"self.mountPath != '{OWN_ROOT}' && !self.mountPath.startsWith('{OWN_ROOT}/')",
-            f"{OWN_ROOT} is the node's own volume, with packages and tasks; mount it somewhere else, such as /data",
+            f"the folder {OWN_ROOT} is the node's own volume, with packages and tasks; mount it somewhere else, such as"
+            " /data",
             field_path=".mountPath",
         ),
         Rule(
             "!(self.mountPath in ['/proc', '/sys', '/dev']) && !self.mountPath.startsWith('/proc/')"
             " && !self.mountPath.startsWith('/sys/')",
-            "/proc, /sys and /dev are the kernel's; mount it somewhere else, such as /data (or at a name in /dev, such"
-            " as /dev/shm)",
+            "the folders /proc, /sys and /dev are the kernel's; mount it somewhere else, such as /data (or at a name in"
+            " /dev, such as /dev/shm)",
             field_path=".mountPath",
         ),
     )

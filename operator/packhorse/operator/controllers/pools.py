@@ -4,17 +4,28 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import msgspec
 
 from packhorse.clock import timestamp
 from packhorse.cluster.cache import Key
-from packhorse.cluster.client import CONFIG_MAP, POD, STATEFUL_SET, VOLUME_CLAIM, ApiError, Client, Kind, kind_of
+from packhorse.cluster.client import (
+    CONFIG_MAP,
+    NETWORK_POLICY,
+    POD,
+    STATEFUL_SET,
+    VOLUME_CLAIM,
+    ApiError,
+    Client,
+    Kind,
+    kind_of,
+)
 from packhorse.cluster.events import EventRecorder
 from packhorse.cluster.status import write_status
 from packhorse.domain import azure
 from packhorse.domain.conditions import NODES_UP_TO_DATE, READY, ROLLING_UPDATE_STOPPED
-from packhorse.domain.nodepod import NodeSettings, config_map, stateful_set
+from packhorse.domain.nodepod import NodeSettings, config_map, network_policy, stateful_set
 from packhorse.domain.podstate import VOLUME, Pod
 from packhorse.domain.pools import (
     PoolView,
@@ -30,14 +41,15 @@ from packhorse.domain.upkeep import Plan, Purpose, unread_annotations
 from packhorse.model import NodeState, NodeStatus, Pool, PoolStatus
 from packhorse.operator.caches import Caches
 from packhorse.operator.dispatcher import Dispatcher
+from packhorse.operator.trial import at_fault, refusal
 from packhorse.protocol import PackagesRemoved
 
 _log = logging.getLogger(__name__)
 
 CONFLICT = "Conflict"
 INVALID_TEMPLATE = "InvalidTemplate"
-REFUSED = (400, 403, 422)
-"""Statuses by which the API server refuses what a pool's template makes of its nodes."""
+TEMPLATE_RETRY = 30.0
+"""Seconds after which a refused template is tried again: a priority class that it names may be there by then."""
 MOST_TOLD = 20
 """Events of one kind about one pool at a time: 500 nodes that fail for one reason are not 500 events."""
 
@@ -99,7 +111,8 @@ class PoolController:
         if raw is not None:
             self._caches.pools.put(raw)
             await self._tell(pool, status)
-        waits = [seconds for seconds in (again, plan.again) if seconds is not None]
+        retry = TEMPLATE_RETRY if trouble and trouble[0] == INVALID_TEMPLATE else None
+        waits = [seconds for seconds in (again, plan.again, retry) if seconds is not None]
         return max(0.1, min(waits)) if waits else None
 
     def _view(self, pool: Pool, resolution: Resolution) -> PoolView:
@@ -190,21 +203,37 @@ class PoolController:
         if found is None and await self._client.find(STATEFUL_SET, *pool.key) is not None:
             # not ours: ours carry the label that the cache is filled by
             return CONFLICT, f"there is a StatefulSet '{name}' already; delete it or give the pool another name"
+        if not self._settings.network_policy:
+            policy = network_policy(pool)["metadata"]
+            await self._client.delete(NETWORK_POLICY, policy["namespace"], policy["name"])
         for kind, body in wanted:
-            try:
-                raw = await self._client.apply(kind, body)
-            except ApiError as error:
-                if error.status not in REFUSED:
-                    raise
-                return INVALID_TEMPLATE, f"the {kind.plural} of the pool's nodes is refused: {error}; see spec.template"
+            raw, told = await self._put(kind, body)
+            if told:
+                if kind is STATEFUL_SET and found is not None:  # nodes as they were, and as many as there shall be
+                    await self._client.patch(STATEFUL_SET, *pool.key, {"spec": {"replicas": replicas}})
+                return INVALID_TEMPLATE, f"the {kind.plural} of the pool's nodes is refused: {told}; see spec.template"
             if kind is STATEFUL_SET:
                 self._caches.node_sets.put(raw)
                 self._applied[pool.metadata.uid] = (digest, raw["metadata"]["generation"])
         return None
 
+    async def _put(self, kind: Kind, body: dict[str, object]) -> tuple[dict[str, Any], str]:
+        """Apply an object of a pool, a StatefulSet after a trial; the object, or why it is refused."""
+        try:
+            told = await refusal(self._client, body) if kind is STATEFUL_SET else None
+            if told is None:
+                return await self._client.apply(kind, body), ""
+        except ApiError as error:
+            if not at_fault(error):
+                raise
+            told = str(error)
+        return {}, told
+
     def _objects(self, pool: Pool, replicas: int) -> list[tuple[Kind, dict[str, object]]]:
+        policies = [(NETWORK_POLICY, network_policy(pool))] if self._settings.network_policy else []
         return [
             (CONFIG_MAP, config_map(pool, self._settings)),
+            *policies,
             (STATEFUL_SET, stateful_set(pool, self._settings, replicas=replicas)),
         ]
 
