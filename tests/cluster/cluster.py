@@ -54,6 +54,19 @@ class Cluster:
         """Run helm on it and return what it prints."""
         return run([self.helm, "--kubeconfig", self.kubeconfig, *args], timeout=timeout)
 
+    def stop_machine(self, node: str) -> None:
+        """Turn a machine of this cluster off, at once; only where the cluster is our own."""
+        self._machine("kill", node)
+
+    def start_machine(self, node: str) -> None:
+        """Turn it on again; one that runs is left as it is."""
+        self._machine("start", node)
+
+    def _machine(self, verb: str, node: str) -> None:
+        if not self.own or self.engine is None:
+            raise RuntimeError(f"machine {node} is not ours to {verb}")
+        self.engine.docker(verb, node, timeout=120)
+
     @property
     def image_values(self) -> list[str]:
         """The chart's values, as `--set` takes them, that make it run the operator's image of this cluster."""
