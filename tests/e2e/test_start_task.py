@@ -77,7 +77,7 @@ def test_tasks_need_not_wait_for_it(namespace: Namespace, installed: Cluster) ->
 
     def failed() -> bool:
         info = node(namespace, "eager-0").get("startTaskInfo", {})
-        return info.get("result") == "failure"
+        return bool(info.get("result") == "failure")
 
     eventually(failed, "it has failed meanwhile")
     assert node(namespace, "eager-0")["state"] == "idle"
