@@ -77,7 +77,7 @@ class Agent:
         self._attempts: dict[str, _Attempt] = {}
         self._deployed = msgspec.json.decode(layout.deployed.read_bytes(), type=PoolPackages)
         self._connection = Connection(address, context, hello=self._hello, take=self._take, sent=self._sent)
-        self._supervisor = Supervision(layout, self._heard, lambda: self._health.cut_off(CUT_OFF))
+        self._supervisor = Supervision(layout, self._heard, self._cut_off)
         self._health = Health(layout, lambda problem: self._connection.send(NodeProblem(problem)))
         self._removals = Removals(layout)
         self._start_task = self._start_task_run()
@@ -295,7 +295,6 @@ class Agent:
     def _heard(self, line: str) -> None:
         """Take a line from the supervisor; or from a task, which can write to its FIFO too."""
         if line == BOOTED:
-            self._health.cut_off(None)
             if self._booted.is_set():
                 self._supervisor_restarted()
             self._booted.set()
@@ -303,6 +302,9 @@ class Agent:
             self._start_task.look()
         else:
             self._look(line)
+
+    def _cut_off(self, cut_off: bool) -> None:
+        self._health.cut_off(CUT_OFF if cut_off else None)
 
     def _supervisor_restarted(self) -> None:
         for key in tuple(self._attempts):

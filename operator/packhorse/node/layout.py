@@ -38,6 +38,7 @@ class Layout:
         self.attempts = self.agent / "attempts"
         self.start_task = self.agent / "start-task.json"
         self.removals = self.agent / "removals.json"
+        self.cut_off = self.agent / "cut-off"
         self.startup = root / "startup"
         self.start = self.bin / "start"
         self.busybox = self.bin / "busybox"
@@ -64,6 +65,7 @@ class Layout:
             for fifo in (self.requests, self.results):
                 beneath.make_fifo(run, fifo.name, FIFO_MODE)
             beneath.remove(run, self.booted.name)
+        self.cut_off.unlink(missing_ok=True)
         script = resources.files("packhorse.node").joinpath("supervisor.sh").read_bytes()
         _replace(self.bin / "supervisor", script, 0o644)
         temporary = self.bin / ".busybox"

@@ -33,10 +33,11 @@ class Supervision:
     Args:
         layout: Of the node.
         on_line: Gets every line that the supervisor, or a task, wrote.
-        on_cut_off: Called when a FIFO had to be made anew: until the supervisor says that it is up, it hears nothing.
+        on_cut_off: Called with True when a FIFO had to be made anew, also by an agent before this one: the supervisor
+            hears nothing until it starts again. Then it is called with False.
     """
 
-    def __init__(self, layout: Layout, on_line: Callable[[str], None], on_cut_off: Callable[[], None]) -> None:
+    def __init__(self, layout: Layout, on_line: Callable[[str], None], on_cut_off: Callable[[bool], None]) -> None:
         self._layout = layout
         self._on_line = on_line
         self._on_cut_off = on_cut_off
@@ -48,6 +49,8 @@ class Supervision:
         """Begin to listen. Raises OSError."""
         if not self._open():
             self._renew()
+        elif self._layout.cut_off.exists():
+            self._on_cut_off(True)
 
     def close(self) -> None:
         """Listen no more."""
@@ -93,7 +96,8 @@ class Supervision:
         self._unfinished = b""
         if not self._open():
             raise beneath.NotExpectedError(str(self._layout.run), "folder with two FIFOs")
-        self._on_cut_off()
+        self._layout.cut_off.touch()
+        self._on_cut_off(True)
 
     def _write(self) -> None:
         """Write what fits; a line as short as these is taken whole or not at all."""
@@ -116,5 +120,8 @@ class Supervision:
         # Nothing of ours is as long; its other end will make no sense either.
         self._unfinished = unfinished if len(unfinished) <= LONGEST_LINE else b""
         for line in dict.fromkeys(lines):
+            if line == BOOTED.encode() and self._layout.cut_off.exists():
+                self._layout.cut_off.unlink()
+                self._on_cut_off(False)
             if line and len(line) <= LONGEST_LINE:
                 self._on_line(line.decode(errors="replace"))

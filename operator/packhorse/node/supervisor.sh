@@ -18,7 +18,7 @@ $1" >&4
 
 finish() { # KEY CODE
     if [ -e "$run/stopping" ]; then set -- "$1" lost; fi
-    until "$bb" ln -s "$2" "$run/$1/exit" || [ -L "$run/$1/exit" ]; do
+    until [ -L "$run/$1/exit" ] || [ -e "$run/$1/exit" ] || "$bb" ln -s "$2" "$run/$1/exit"; do
         [ -d "$run/$1" ] || return # the agent has forgotten it
         "$bb" sleep 1
     done

@@ -40,6 +40,7 @@ def test_another_start_keeps_files_and_forgets_that_the_supervisor_was_up(layout
     kept = layout.root / "shared" / "file"
     kept.write_text("kept")
     layout.booted.touch()
+    layout.cut_off.touch()
     (layout.attempts / "task-1.json").write_text("{}")
     fifo = layout.requests.stat().st_ino
     layout.prepare(busybox)
@@ -47,6 +48,54 @@ def test_another_start_keeps_files_and_forgets_that_the_supervisor_was_up(layout
     assert (layout.attempts / "task-1.json").exists()
     assert layout.requests.stat().st_ino == fifo
     assert not layout.booted.exists()
+    assert not layout.cut_off.exists()
+
+
+def planted(path: Path, target: Path) -> None:
+    """Put a link in the place of whatever lies there."""
+    if path.is_dir():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("name", ["startup/wd", ".packhorse/run/requests", ".packhorse/run/results"])
+def test_links_that_tasks_planted_lead_nowhere(layout: Layout, busybox: Path, name: str) -> None:
+    """Else another start would open the agent's own folder to tasks, or talk into a file of the agent's."""
+    (layout.agent / "deployed.json").write_text("{}")
+    (layout.agent / "deployed.json").chmod(0o600)
+    for target in (layout.agent, layout.deployed):
+        planted(layout.root / name, target)
+        layout.prepare(busybox)
+        assert not (layout.root / name).is_symlink()
+        assert mode(layout.agent) == 0o700
+        assert mode(layout.deployed) == 0o600
+        assert layout.deployed.read_text() == "{}"
+        if name == "startup/wd":
+            assert mode(layout.root / name) == 0o2775
+        else:
+            assert mode(layout.root / name) == 0o660
+
+
+def test_a_planted_sign_that_the_supervisor_is_up_is_gone(layout: Layout, busybox: Path) -> None:
+    planted(layout.booted, layout.agent)
+    assert layout.is_up()
+    layout.prepare(busybox)
+    assert not layout.is_up()
+    assert layout.agent.is_dir()
+    (layout.booted / "deep").mkdir(parents=True)
+    layout.prepare(busybox)
+    assert not layout.is_up()
+
+
+def test_folders_that_tasks_left_in_the_way_of_fifos_are_put_aside(layout: Layout, busybox: Path) -> None:
+    for fifo in (layout.requests, layout.results):
+        fifo.unlink()
+        (fifo / "deep").mkdir(parents=True)
+    layout.prepare(busybox)
+    test_fifos_that_agent_and_supervisor_share(layout)
+    assert len(list(layout.run.glob("aside-*/deep"))) == 2
 
 
 def test_something_in_the_way_of_a_fifo_is_replaced(layout: Layout, busybox: Path) -> None:
