@@ -62,12 +62,12 @@ def test_a_node_that_leaves_gives_its_tasks_back(namespace: Namespace, installed
     namespace.apply(pool("drop", 2, installed.task_image, nodeStorage=EPHEMERAL))
     namespace.idle("drop", 2)
     command = f'test "$AZ_BATCH_TASK_ATTEMPT" -gt 1 || {{ {WAITS}; }}'
-    namespace.apply(task("x", "drop", command), task("y", "drop", command))
+    namespace.apply(task("left", "drop", command), task("right", "drop", command))
     eventually(lambda: len(running(namespace, "drop")) == 2, "both run")
     namespace.kubectl("scale", "phpool", "drop", "--replicas=1")
     eventually(lambda: nodes_of(namespace, "drop") == 1, "one node is left")
     let_go(namespace, "drop-0")
-    counts = sorted(namespace.finished(name)["executionInfo"]["requeueCount"] for name in ("x", "y"))
+    counts = sorted(namespace.finished(name)["executionInfo"]["requeueCount"] for name in ("left", "right"))
     assert counts == [0, 1]
 
 

@@ -111,6 +111,7 @@ class PoolController:
         if raw is not None:
             self._caches.pools.put(raw)
             await self._tell(pool, status)
+        await self._tell_unread(pool)
         retry = TEMPLATE_RETRY if trouble and trouble[0] == INVALID_TEMPLATE else None
         waits = [seconds for seconds in (again, plan.again, retry) if seconds is not None]
         return max(0.1, min(waits)) if waits else None
@@ -163,6 +164,13 @@ class PoolController:
         await self._client.delete(POD, pod.namespace, pod.name, uid=pod.uid)
         _log.info("node %s/%s: %s", pod.namespace, pod.name, purpose)
 
+    async def _tell_unread(self, pool: Pool) -> None:
+        """Tell of annotations that mean nothing: they change no status, so nothing else shows them."""
+        unread = [*unread_annotations(pool), *_unread(self._caches.nodes_of(pool.key))]
+        if unread:
+            note = f"{'; '.join(unread)}: not understood, so nothing is done; see docs/pools.md"
+            await self._events.record(pool, "InvalidAnnotation", note, warning=True)
+
     async def _tell(self, pool: Pool, status: PoolStatus) -> None:
         """Events for what a person should notice, once each."""
         before, ready = pool.status.condition(READY), status.condition(READY)
@@ -173,12 +181,6 @@ class PoolController:
         update = status.condition(NODES_UP_TO_DATE)
         if update is not None and update.reason == ROLLING_UPDATE_STOPPED:
             await self._events.record(pool, update.reason, update.message, action="Update", warning=True)
-        unread = [*unread_annotations(pool), *_unread(self._caches.nodes_of(pool.key))]
-        if unread:
-            note = (
-                f"{'; '.join(unread)}: not understood, so nothing is done; see `kubectl explain pool` and docs/pools.md"
-            )
-            await self._events.record(pool, "InvalidAnnotation", note, warning=True)
         earlier = {node.name: node.errors for node in pool.status.nodes}
         news = [node for node in status.nodes if node.errors and node.errors != earlier.get(node.name)]
         for node in news[:MOST_TOLD]:
