@@ -96,7 +96,7 @@ class PoolController:
         target, run, again = scale(view, now)
         if target != pool.spec.target_nodes:
             await self._scale(pool, target)  # the change of the Pool comes back as news
-            return 0.0
+            return 2.0
         nodes = observe_nodes(view, now)
         plan = plan_pool(view, nodes, now)
         # No task may be given to a node between the plan and this.
