@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -80,6 +82,7 @@ class Cluster:
         self.namespace = namespace
         self.patience = _READ_TIMEOUT
         self._pool = RESTClientObject(configuration).pool_manager
+        self._date = ""
 
     def close(self) -> None:
         """Close the connections that are kept for further requests."""
@@ -92,6 +95,17 @@ class Cluster:
 
     def _basic(self) -> str | None:
         return self.configuration.get_basic_auth_token() if self.configuration.username else None
+
+    def clock(self) -> str:
+        """The API server's time, to the second, RFC 3339, as of its last answer; objects are dated by it, too.
+
+        This machine's own time where no answer told.
+        """
+        try:
+            told = parsedate_to_datetime(self._date)
+        except ValueError:
+            told = datetime.now(UTC)
+        return told.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
     def url(self, kind: Kind, name: str = "", subresource: str = "", query: Mapping[str, str] | None = None) -> str:
         """Address of a collection, of an object in it or of an object's subresource."""
@@ -116,9 +130,9 @@ class Cluster:
                 return None
             raise
 
-    def objects(self, kind: Kind) -> list[Json]:
-        """All objects of a kind."""
-        return self._list(kind, {})[0]
+    def objects(self, kind: Kind, selector: str = "") -> list[Json]:
+        """All objects of a kind, or those with these labels."""
+        return self._list(kind, {"labelSelector": selector} if selector else {})[0]
 
     def create(self, kind: Kind, manifest: Json) -> Json:
         """Create an object."""
@@ -143,12 +157,13 @@ class Cluster:
             query={**query, "dryRun": "All"} if dry_run else query,
         )
 
-    def merge(self, kind: Kind, name: str, patch: Json) -> Json:
-        """Change fields of an object; None removes one."""
+    def merge(self, kind: Kind, name: str, patch: Json, *, subresource: str = "") -> Json:
+        """Change fields of an object, or of its subresource; None removes one."""
         return self._json(
             "PATCH",
             kind,
             name,
+            subresource,
             body=patch,
             content_type="application/merge-patch+json",
             query={"fieldManager": FIELD_MANAGER},
@@ -259,6 +274,7 @@ class Cluster:
         method: str,
         kind: Kind,
         name: str = "",
+        subresource: str = "",
         *,
         body: Json | None = None,
         content_type: str = "application/json",
@@ -266,7 +282,7 @@ class Cluster:
     ) -> Json:
         headers = {"Content-Type": content_type} if body is not None else {}
         data = json.dumps(body).encode() if body is not None else None
-        with self._open(method, self.url(kind, name, query=query), data=data, headers=headers) as response:
+        with self._open(method, self.url(kind, name, subresource, query), data=data, headers=headers) as response:
             answer: Json = json.loads(b"".join(_pieces(response)))
             return answer
 
@@ -298,6 +314,7 @@ class Cluster:
             )
         except urllib3.exceptions.HTTPError as error:
             raise unreachable(self.configuration.host, error) from error
+        self._date = response.headers.get("Date", "")
         try:
             if response.status >= http.HTTPStatus.BAD_REQUEST:
                 raise refusal(response.status, b"".join(_pieces(response)))

@@ -8,9 +8,11 @@ import sys
 from typing import Any
 
 from packhorse.cli import names
-from packhorse.cli.cluster import APPLICATIONS, POOLS, TASKS, Cluster
+from packhorse.cli.cluster import APPLICATIONS, PACKAGES, POOLS, TASKS, Cluster
 from packhorse.cli.connection import connect
 from packhorse.cli.options import Target
+from packhorse.cli.parsing import parse
+from packhorse.model import ApplicationPackage
 from packhorse.model.names import application_name
 
 VARIABLE = "_PACKHORSE_COMPLETE"
@@ -23,7 +25,7 @@ def values(target: Target, what: str, application: str | None) -> list[str]:
 
     Args:
         target: Where to look.
-        what: ``applications``, ``versions``, ``pools`` or ``tasks``.
+        what: ``applications``, ``versions``, ``references``, ``pools``, ``nodes`` or ``tasks``.
         application: Id of the application whose versions are meant.
     """
     try:
@@ -40,6 +42,17 @@ def _values(cluster: Cluster, what: str, application: str | None) -> list[str]:
     if what == "versions":
         name = application_name(application or "")
         return [package.spec.version for package in names.packages_of(cluster, name)]
+    if what == "references":
+        active = [
+            each for each in (parse(ApplicationPackage, item) for item in cluster.objects(PACKAGES)) if each.active
+        ]
+        return [
+            *_values(cluster, "applications", None),
+            *(f"{package.spec.application_id}#{package.spec.version}" for package in active),
+        ]
+    if what == "nodes":
+        pools = cluster.objects(POOLS)
+        return [node["name"] for item in pools for node in item.get("status", {}).get("nodes") or []]
     kind = {"pools": POOLS, "tasks": TASKS}[what]
     return [item["metadata"]["name"] for item in cluster.objects(kind)]
 

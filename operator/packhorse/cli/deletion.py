@@ -1,17 +1,18 @@
-"""Deleting packages and applications, and waiting until they are gone: a package goes with its blob."""
+"""Deleting packages, applications and pools, and waiting until they are gone with their blobs or nodes."""
 
 import contextlib
 import time
 from collections.abc import Sequence
 
 from packhorse.cli import duration, names, output
-from packhorse.cli.cluster import APPLICATIONS, PACKAGES, Cluster, Kind
+from packhorse.cli.cluster import APPLICATIONS, PACKAGES, PODS, POOLS, Cluster, Kind
 from packhorse.cli.connection import connect
 from packhorse.cli.errors import ApiError, CliError
 from packhorse.cli.options import Target
 from packhorse.cli.output import say
 from packhorse.domain.wording import some
 from packhorse.model.names import application_name
+from packhorse.model.node import POOL_LABEL
 
 _SHOWN = 10  # names in a message
 
@@ -70,6 +71,40 @@ def delete_application(
         if wait:
             _await_gone(cluster, APPLICATIONS, [name], deadline)
         print(f"application/{name} deleted")
+
+
+def delete_pool(target: Target, name: str, timeout: str, *, wait: bool, ignore_not_found: bool) -> None:
+    """Delete a pool, and wait until its nodes are gone where that is wanted.
+
+    Raises:
+        CliError: It is not there, or the time is up.
+    """
+    limit = duration.seconds(timeout)
+    with connect(target) as cluster:
+        deadline = _deadline(limit)
+        if cluster.find(POOLS, name) is None and ignore_not_found:
+            return
+        selector = f"{POOL_LABEL}={name}"
+        uids = {pod["metadata"]["uid"] for pod in cluster.objects(PODS, selector)}
+        cluster.delete(POOLS, name)
+        if wait:
+            _await_gone(cluster, POOLS, [name], deadline)
+            _await_nodes_gone(cluster, selector, uids, deadline)
+        print(f"pool/{name} deleted")
+
+
+def _await_nodes_gone(cluster: Cluster, selector: str, uids: set[str], deadline: float | None) -> None:
+    """Wait until these pods are gone; others of the same names belong to a new pool."""
+    left: list[str] = []
+    with contextlib.closing(cluster.follow(PODS, selector=selector, deadline=deadline)) as changes:
+        for change in changes:
+            left = [name for name, pod in change.objects.items() if pod["metadata"]["uid"] in uids]
+            if not left:
+                return
+    raise CliError(
+        f"The time is up: {output.plural(len(left), 'node')} of the pool still there: {some(sorted(left), _SHOWN)}.",
+        "They go by themselves. On a machine that is lost, they stay until its Node is deleted.",
+    )
 
 
 def delete_packages(

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from packhorse import __version__
 from packhorse.cli import program
 from packhorse.cli.commands import app as applications
-from packhorse.cli.commands import package, pool, storage, task
+from packhorse.cli.commands import node, package, pool, storage, task
 from packhorse.cli.errors import INTERRUPTED, CliError, redact
 from packhorse.cli.options import ContextOption, KubeconfigOption, NamespaceOption, Target
 
@@ -67,6 +67,7 @@ app.add_typer(applications.app, name="app")
 app.add_typer(package.app, name="package")
 app.add_typer(storage.app, name="storage")
 app.add_typer(pool.app, name="pool")
+app.add_typer(node.app, name="node")
 app.add_typer(task.app, name="task")
 
 

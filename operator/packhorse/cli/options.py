@@ -35,6 +35,14 @@ class Switch(StrEnum):
         return self is Switch.TRUE
 
 
+class RunningTasks(StrEnum):
+    """What becomes of a node's running tasks, in Batch's words."""
+
+    REQUEUE = "requeue"
+    TERMINATE = "terminate"
+    TASK_COMPLETION = "taskcompletion"
+
+
 NamespaceOption = Annotated[
     str | None, typer.Option("-n", "--namespace", metavar="NAME", help="Namespace. Default: that of the context.")
 ]
@@ -48,7 +56,17 @@ OutputOption = Annotated[Output | None, typer.Option("-o", "--output", help="Out
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="Give up after this time, such as 90s, 5m or 1h; 0: never.")
 ]
+RunningTasksOption = Annotated[
+    RunningTasks | None,
+    typer.Option(
+        "--running-tasks",
+        help="What becomes of running tasks: they run again elsewhere (requeue), fail (terminate), or are waited for"
+        " (taskcompletion). Default: requeue.",
+        show_default=False,
+    ),
+]
 WaitOption = Annotated[Switch, typer.Option("--wait", metavar="true|false", help="Wait until it is gone.")]
+AwaitBackOption = Annotated[bool, typer.Option("--wait", help="Wait until they take tasks again; fail if one cannot.")]
 IgnoreNotFoundOption = Annotated[bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")]
 
 

@@ -19,14 +19,14 @@ _LONG = 10.0  # seconds between two plain lines at least
 
 @contextlib.contextmanager
 def meter(
-    label: str, total: int, unit: Literal["bytes", "tasks"], *, quiet: bool = False, begun: int = 0
+    label: str, total: int, unit: Literal["bytes", "tasks", "nodes"], *, quiet: bool = False, begun: int = 0
 ) -> Iterator[Advance]:
     """Show how much of ``total`` is done.
 
     Args:
         label: What is done.
         total: When it is finished.
-        unit: Bytes come with a rate and the time that is left; tasks are counted.
+        unit: Bytes come with a rate and the time that is left; tasks and nodes are counted.
         quiet: Show nothing where there is no terminal.
         begun: What was done before, and does not count for the rate.
     """
@@ -54,7 +54,7 @@ def _bar(console: Console, label: str, total: int, unit: str, begun: int) -> Ite
 
 
 def _lines(label: str, total: int, unit: str, begun: int) -> Advance:
-    say(f"{label}: {size(total) if unit == 'bytes' else plural(total, 'task')}")
+    say(f"{label}: {size(total) if unit == 'bytes' else plural(total, unit.removesuffix('s'))}")
     start = shown = time.monotonic()
 
     def advance(done: int) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from packhorse.cli import duration, files, output, waiting
+from packhorse.cli import duration, files, output, references, waiting
 from packhorse.cli.cluster import TASKS, Json
 from packhorse.cli.connection import connect
 from packhorse.cli.errors import UsageError
@@ -15,7 +15,6 @@ from packhorse.cli.parsing import parse
 from packhorse.cli.progress import meter
 from packhorse.model import Task
 from packhorse.model.meta import API_VERSION
-from packhorse.model.names import InvalidNameError, check_id, check_version
 
 _LITERAL = re.compile(r'["\\`]|\$(?![A-Za-z_{])')  # what would mean something inside double quotes
 
@@ -30,7 +29,7 @@ def manifest(
         pool: Name of the pool.
         name: Name of the task; None for a random one.
         job: Id of the job; None for the default one.
-        packages: ``app`` or ``app#version`` each.
+        packages: ``app``, ``app#version`` or ``app:version`` each.
         environment: ``NAME=VALUE`` each.
 
     Raises:
@@ -40,7 +39,7 @@ def manifest(
     if job:
         spec["jobId"] = job
     if packages:
-        spec["applicationPackageReferences"] = [_reference(text) for text in packages]
+        spec["applicationPackageReferences"] = [references.parse(text).dump() for text in packages]
     if environment:
         spec["environmentSettings"] = [_setting(text) for text in environment]
     metadata = {"name": name or f"task-{secrets.token_hex(4)}"}
@@ -97,18 +96,6 @@ def command_line(words: list[str]) -> str:
 
 def _escaped(match: re.Match[str]) -> str:
     return "\\" + match[0]
-
-
-def _reference(text: str) -> dict[str, str]:
-    """``app`` or ``app#version``, as Batch's own tools write a reference."""
-    application, hash_, version = text.partition("#")
-    try:
-        check_id(application)
-        if hash_:
-            check_version(version)
-    except InvalidNameError as error:
-        raise UsageError(f"--package {text}: {error}.") from error
-    return {"applicationId": application, **({"version": version} if hash_ else {})}
 
 
 def _setting(text: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ class FakeCluster:
         node_runs: Whether the container of the node is up.
         cut_after: Bytes after which the next executions lose their connection, one entry each.
         on_watch: What to do once when a watch begins, one entry each time.
+        on_get: What to do once before one of these objects is given, by plural name, one entry each time.
         executed: How many commands were begun on nodes.
     """
 
@@ -58,6 +59,7 @@ class FakeCluster:
         self.node_runs = True
         self.cut_after: list[int] = []
         self.on_watch: list[Callable[[FakeCluster], None]] = []
+        self.on_get: dict[str, list[Callable[[FakeCluster], None]]] = {}
         self.executed = Counter()
         self._reactions: list[Reaction] = []
         self._objects: dict[Key, Json] = {}
@@ -192,7 +194,7 @@ class FakeCluster:
         if rest[1:] == ["exec"]:
             return await self._exec(request, rest[0])
         if rest:
-            return await self._one(request, plural, rest[0])
+            return await self._one(request, plural, *rest)
         if "watch" in request.query:
             return await self._watch(request, plural)
         return await self._many(request, plural)
@@ -219,7 +221,11 @@ class FakeCluster:
             if kind == plural and _matches(request, item)
         ]
 
-    async def _one(self, request: web.Request, plural: str, name: str) -> web.Response:
+    async def _one(self, request: web.Request, plural: str, name: str, subresource: str = "") -> web.Response:
+        if subresource == "scale":
+            return await self._scale(request, plural, name)
+        if request.method == "GET" and self.on_get.get(plural):
+            self.on_get[plural].pop(0)(self)
         with self._lock:
             item = copy.deepcopy(self._objects.get((plural, name)))
         if request.method == "PATCH":
@@ -239,6 +245,18 @@ class FakeCluster:
         if request.method == "DELETE" and item is not None:
             return await self._delete(request, plural, item)
         return _json(item) if item else _missing(plural, name)
+
+    async def _scale(self, request: web.Request, plural: str, name: str) -> web.Response:
+        """The scale subresource of a pool: its replicas are the target."""
+        body = json.loads(await request.read())
+        with self._lock:
+            item = copy.deepcopy(self._objects.get((plural, name)))
+            if item is None:
+                return _missing(plural, name)
+            _merge(item, {"spec": {"targetNodes": body["spec"]["replicas"]}})
+            item["metadata"]["generation"] += 1
+            self._written(plural, self._store("MODIFIED", plural, item))
+            return _json({"kind": "Scale", "metadata": item["metadata"], "spec": body["spec"]})
 
     async def _delete(self, request: web.Request, plural: str, item: Json) -> web.Response:
         """At once, or marked where a finalizer holds it: then a reaction has to take it away."""

@@ -45,6 +45,17 @@ def complete_tasks(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in _names(context, "tasks") if name.startswith(incomplete)]
 
 
+def complete_nodes(context: typer.Context, incomplete: str) -> list[str]:
+    """Nodes that begin with what is typed, and were not named before."""
+    given = context.params.get("names") or ()
+    return [name for name in _names(context, "nodes") if name.startswith(incomplete) and name not in given]
+
+
+def complete_references(context: typer.Context, incomplete: str) -> list[str]:
+    """References to packages, with and without a version, that begin with what is typed."""
+    return [name for name in _names(context, "references") if name.startswith(incomplete)]
+
+
 ApplicationArgument = Annotated[
     str,
     typer.Argument(metavar="APP", help="Id of the application, such as ffmpeg.", autocompletion=complete_applications),
@@ -58,3 +69,9 @@ VersionsArgument = Annotated[
 ]
 PoolArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pool.", autocompletion=complete_pools)]
 TaskArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the task.", autocompletion=complete_tasks)]
+NodeArgument = Annotated[
+    str, typer.Argument(metavar="NODE", help="Name of the node, such as render-0.", autocompletion=complete_nodes)
+]
+NodesArgument = Annotated[
+    list[str], typer.Argument(metavar="NODE", help="Names of nodes, such as render-0.", autocompletion=complete_nodes)
+]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from packhorse.cli.commands.arguments import TaskArgument
+from packhorse.cli.commands.arguments import TaskArgument, complete_pools, complete_references
 from packhorse.cli.options import (
     ContextOption,
     KubeconfigOption,
@@ -34,12 +34,19 @@ def submit_task(
             help="After --: one quoted command line for /bin/sh, or a program and its arguments.", show_default=False
         ),
     ],
-    pool: Annotated[str, typer.Option("-p", "--pool", help="Name of the pool that runs it.")],
+    pool: Annotated[
+        str, typer.Option("-p", "--pool", help="Name of the pool that runs it.", autocompletion=complete_pools)
+    ],
     name: Annotated[str | None, typer.Option("--name", help="Name of the task. Default: one that is free.")] = None,
     job: Annotated[str | None, typer.Option("--job", help="Job that it belongs to.")] = None,
     package: Annotated[
         list[str] | None,
-        typer.Option("--package", metavar="APP[#VERSION]", help="A package that it needs besides the pool's."),
+        typer.Option(
+            "--package",
+            metavar="APP[#VERSION]",
+            help="A package that it needs besides the pool's.",
+            autocompletion=complete_references,
+        ),
     ] = None,
     env: Annotated[
         list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable of its environment.")
