@@ -11,6 +11,7 @@ from packhorse.cli import program
 from packhorse.cli.errors import redact
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_cluster import FakeCluster
+from tests.unit.cli.fake_nodes import add_pool
 from tests.unit.cli.fake_operator import add_package
 
 Called = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -59,12 +60,23 @@ def proposals(result: "subprocess.CompletedProcess[str]") -> list[str]:
         (["-n", "other", "package", "show", ""], []),
         (["package", "upload", "ffmpeg", "9", ""], []),
         (["app", "show", "--kubeconfig", "/nowhere", ""], []),
+        (["pool", "resize", ""], ["render"]),
+        (["pool", "autoscale", "enable", "re"], ["render"]),
+        (["pool", "set", "render", "--package", "ff"], ["ffmpeg#9", "ffmpeg#10"]),
+        (["pool", "set", "render", "--package", "b"], ["blender", "blender#1"]),
+        (["node", "list", ""], ["render"]),
+        (["node", "show", "render-"], ["render-0", "render-1"]),
+        (["node", "reboot", "render-0", ""], ["render-1"]),
+        (["node", "disable", "render-0", "--running-tasks", "t"], ["terminate", "taskcompletion"]),
+        (["task", "submit", "--pool", ""], ["render"]),
+        (["task", "submit", "--package", "blender#"], ["blender#1"]),
     ],
 )
 def test_kubectl_is_answered(words: list[str], expected: list[str], called: Called, cluster: FakeCluster) -> None:
     add_package(cluster, "ffmpeg.10")
     add_package(cluster, "ffmpeg.9")
     add_package(cluster, "blender.1")
+    add_pool(cluster)
     cluster.update("applications", "ffmpeg", spec={"id": "FFmpeg"})
 
     assert sorted(proposals(called("kubectl_complete-packhorse", *words))) == sorted(expected)
@@ -116,14 +128,17 @@ def test_usage_has_the_name_that_it_was_called_by(called: Called) -> None:
     assert "Usage: kubectl packhorse package show" in called("kubectl-packhorse", "package", "show").stderr
 
 
-@pytest.mark.parametrize(("group", "count"), [("app", 5), ("package", 8), ("storage", 1), ("pool", 1), ("task", 4)])
+_GROUPS = {"app": 5, "package": 8, "storage": 1, "pool": 8, "pool autoscale": 2, "node": 7, "task": 4}
+
+
+@pytest.mark.parametrize(("group", "count"), _GROUPS.items())
 def test_every_command_has_an_example(group: str, count: int, packhorse: Run) -> None:
-    listed = packhorse(group, "-h").stdout.partition("Commands:")[2]
+    listed = packhorse(*group.split(), "-h").stdout.partition("Commands:")[2].partition("\n\n")[0]
     commands = re.findall(r"^  (\S+)", listed, re.MULTILINE)
 
     assert len(commands) == count
     for command in commands:
-        examples = packhorse(group, command, "-h").stdout.partition("Examples:")[2]
+        examples = packhorse(*group.split(), command, "-h").stdout.partition("Examples:")[2]
         assert f"    packhorse {group} {command}" in examples
 
 
