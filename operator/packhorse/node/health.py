@@ -19,6 +19,14 @@ LEAST_ROOM = 64 * 1024 * 1024
 PROBE = b"\0" * 65536
 
 
+def disk_full_problem(error: OSError) -> Problem | None:
+    """What to tell of an error that means a full disk; None for any other. The same words each time."""
+    if error.errno not in DISK_FULL_ERRORS:
+        return None
+    details = (Detail("Message", DISK_FULL_REMEDY), Detail("Cause", os.strerror(error.errno)))
+    return Problem("DiskFull", DISK_FULL, details)
+
+
 class Health:
     """What keeps a node from running tasks.
 
@@ -62,11 +70,10 @@ class Health:
 
     def trouble(self, error: OSError) -> bool:
         """Take note of an error if it is a full disk; whether it was."""
-        if error.errno not in DISK_FULL_ERRORS:
-            return False
-        details = (Detail("Message", DISK_FULL_REMEDY), Detail("Cause", os.strerror(error.errno)))
-        self.disk_full(Problem("DiskFull", DISK_FULL, details))
-        return True
+        problem = disk_full_problem(error)
+        if problem is not None:
+            self.disk_full(problem)
+        return problem is not None
 
     def stop(self) -> None:
         """Look no more."""

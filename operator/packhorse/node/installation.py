@@ -10,6 +10,7 @@ import msgspec
 
 from packhorse.archive import Limits
 from packhorse.domain import azure
+from packhorse.node.health import disk_full_problem
 from packhorse.node.install import INSTALL_DEADLINE, InstallError, install, sweep
 from packhorse.node.layout import Layout
 from packhorse.node.service import NodeServiceClient, ServiceError
@@ -26,6 +27,13 @@ LONGEST_MESSAGE = 3500
 
 def install_pool_packages(layout: Layout, service: NodeServiceClient) -> None:
     """Make the node ready. Raises InstallError."""
+    try:
+        _install_pool_packages(layout, service)
+    except OSError as error:
+        raise InstallError(disk_full_problem(error) or _volume_problem(error)) from error
+
+
+def _install_pool_packages(layout: Layout, service: NodeServiceClient) -> None:
     layout.prepare()
     sweep(layout.root)
     wanted = _ask(service.packages, time.monotonic() + SERVICE_DEADLINE)
@@ -40,7 +48,16 @@ def install_pool_packages(layout: Layout, service: NodeServiceClient) -> None:
         )
         _log.info("%s is there: %s", item.package.reference, layout.root / item.package.directory)
     layout.write_start(wanted.environment)
-    layout.deployed.write_bytes(msgspec.json.encode(wanted))
+    layout.write_deployed(msgspec.json.encode(wanted))
+
+
+def _volume_problem(error: OSError) -> Problem:
+    """The node's volume cannot be used. Descriptors have other numbers each time, so they are not told."""
+    path = str(error.filename or "")
+    cause = f"{error.strerror or error}{f': {path}' if path and not path.startswith('/proc/') else ''}"
+    return Problem(
+        "ResourceDirectoryCreateFailed", "The node's volume could not be prepared", (Detail("Cause", cause),)
+    )
 
 
 def _ask(ask: Callable[[], PoolPackages], deadline: float) -> PoolPackages:

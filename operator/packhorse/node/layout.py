@@ -5,8 +5,9 @@ Batch's auto-user of the pool: they are kept apart from the agent, not from each
 its launch script and its environment, and end it.
 """
 
+import contextlib
 import os
-import shutil
+import stat
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -68,10 +69,7 @@ class Layout:
         self.cut_off.unlink(missing_ok=True)
         script = resources.files("packhorse.node").joinpath("supervisor.sh").read_bytes()
         _replace(self.bin / "supervisor", script, 0o644)
-        temporary = self.bin / ".busybox"
-        shutil.copyfile(busybox, temporary)
-        temporary.chmod(0o755)
-        temporary.rename(self.busybox)
+        _replace(self.busybox, busybox.read_bytes(), 0o755)
 
     def is_up(self) -> bool:
         """Whether the supervisor has said so since the node started."""
@@ -83,6 +81,10 @@ class Layout:
         words += [str(self.busybox), "sh", str(self.bin / "supervisor"), str(self.root)]
         _replace(self.start, f"exec {' '.join(quote(word) for word in words)}\n".encode(), 0o644)
 
+    def write_deployed(self, deployed: bytes) -> None:
+        """Write what the agent has to know of the pool."""
+        _replace(self.deployed, deployed, 0o600)
+
 
 def quote(word: str) -> str:
     """A word as any POSIX shell reads it back."""
@@ -90,7 +92,13 @@ def quote(word: str) -> str:
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Write a file so that a reader sees the old or the new one, whole."""
+    """Write a file so that a reader sees the old or the new one, whole.
+
+    One that is as it should be is left alone: a node whose disk is full has to come up, so that somebody can clear it.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == content and stat.S_IMODE(path.stat().st_mode) == mode:
+            return
     temporary = path.with_name(f".{path.name}")
     temporary.write_bytes(content)
     temporary.chmod(mode)

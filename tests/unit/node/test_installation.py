@@ -1,8 +1,10 @@
 """What the init container does, from an empty volume to a node that can start."""
 
 import asyncio
+import errno
 import hashlib
 import itertools
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packhorse.node import beneath
 from packhorse.node import installation as module
 from packhorse.node import layout as layout_module
 from packhorse.node.install import InstallError
 from packhorse.node.installation import install_pool_packages, tell
 from packhorse.node.layout import Layout
-from packhorse.node.service import NodeServiceClient, ServiceError
+from packhorse.node.service import Address, NodeServiceClient, ServiceError
 from packhorse.protocol import Detail, Download, Package, PoolPackages, Problem, VisiblePackage
 from tests.unit.archive.zips import Item, build
 from tests.unit.node.blobs import BlobServer
@@ -94,6 +97,57 @@ async def test_what_the_operator_says_is_passed_on(empty: Layout, service: NodeS
         await install(empty, service)
     assert caught.value.problem == problem
     assert len(service.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "cause"),
+    [
+        (errno.ENOSPC, "DiskFull", "No space left on device"),
+        (errno.EROFS, "ResourceDirectoryCreateFailed", "Read-only file system: requests"),
+    ],
+)
+def test_a_volume_that_cannot_be_used(
+    empty: Layout, monkeypatch: pytest.MonkeyPatch, number: int, code: str, cause: str
+) -> None:
+    """The operator finds why in the pod's status, and not just in a log."""
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "requests")
+
+    monkeypatch.setattr(beneath, "make_fifo", fail)
+    with pytest.raises(InstallError) as caught:
+        install_pool_packages(empty, Unreliable(0))  # type: ignore[arg-type]
+    assert caught.value.problem.code == code
+    assert caught.value.problem.details[-1] == Detail("Cause", cause)
+
+
+def test_the_number_of_a_descriptor_is_not_told(empty: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same failure is told by the same words each time, so that one event tells of it."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted", "/proc/self/fd/17")
+
+    monkeypatch.setattr(beneath, "make_folder", fail)
+    with pytest.raises(InstallError) as caught:
+        install_pool_packages(empty, Unreliable(0))  # type: ignore[arg-type]
+    assert caught.value.problem.details == (Detail("Cause", "Operation not permitted"),)
+
+
+async def test_a_service_that_does_not_answer_is_told_by_the_same_words_each_time(
+    empty: Layout, service: NodeService, pauses: list[float]
+) -> None:
+    address = service.address(empty.root)
+    causes = set()
+    for _ in range(2):
+        pauses.clear()
+        client = NodeServiceClient(Address("localhost:1", address.token), service.context)
+        with pytest.raises(InstallError) as caught:
+            await asyncio.to_thread(install_pool_packages, empty, client)
+        client.close()
+        causes.add(caught.value.problem)
+    (problem,) = causes
+    assert "the node service localhost:1 does not answer" in problem.cause
+    assert "0x" not in problem.cause
 
 
 class Unreliable:

@@ -51,6 +51,24 @@ def test_another_start_keeps_files_and_forgets_that_the_supervisor_was_up(layout
     assert not layout.cut_off.exists()
 
 
+def test_another_start_writes_nothing_that_is_there(layout: Layout, busybox: Path) -> None:
+    """A node whose disk is full can be restarted."""
+    layout.write_start({"A": "1"})
+    layout.write_deployed(b"{}")
+    files = [layout.busybox, layout.bin / "supervisor", layout.start, layout.deployed]
+    before = [path.stat().st_ino for path in files]
+    layout.prepare(busybox)
+    layout.write_start({"A": "1"})
+    layout.write_deployed(b"{}")
+    assert [path.stat().st_ino for path in files] == before
+    layout.busybox.chmod(0o644)
+    layout.prepare(busybox)
+    assert mode(layout.busybox) == 0o755
+    layout.write_deployed(b'{"A": 1}')
+    assert layout.deployed.read_bytes() == b'{"A": 1}'
+    assert mode(layout.deployed) == 0o600
+
+
 def planted(path: Path, target: Path) -> None:
     """Put a link in the place of whatever lies there."""
     if path.is_dir():
