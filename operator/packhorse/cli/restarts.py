@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 from packhorse.cli import duration, output
-from packhorse.cli.cluster import PODS, POOLS, Cluster
+from packhorse.cli.cluster import PODS, POOLS
 from packhorse.cli.connection import connect
 from packhorse.cli.errors import CliError
 from packhorse.cli.nodes import Node, find_all
 from packhorse.cli.options import RunningTasks, Target
+from packhorse.cli.output import say
 from packhorse.cli.parsing import parse
 from packhorse.cli.returning import await_back
-from packhorse.model import Pool
+from packhorse.domain.wording import some
+from packhorse.model import NodeState, Pool
 from packhorse.model.node import (
     OPTION_ANNOTATION,
     POOL_LABEL,
@@ -23,6 +25,8 @@ from packhorse.model.node import (
 )
 
 Way = Literal["reboot", "reimage"]
+
+_NAMED = 10  # names in a message
 
 _ON_POD: dict[Way, str] = {"reboot": REBOOT_ANNOTATION, "reimage": REIMAGE_ANNOTATION}
 _ON_POOL: dict[Way, str] = {"reboot": REBOOT_BEFORE_ANNOTATION, "reimage": REIMAGE_BEFORE_ANNOTATION}
@@ -53,6 +57,11 @@ def restart_nodes(
                 continue
             cluster.merge(PODS, node.name, {"metadata": {"annotations": {_ON_POD[way]: option.value}}})
             print(f"node/{node.name} {way}s {_TASKS[option]}", flush=True)
+            if node.status and node.status.state is NodeState.UNKNOWN:
+                say(
+                    f"There is no contact with {node.name}. If its machine is lost, its pod stays until that is back,"
+                    f" or until: kubectl delete pod {node.name} --force"
+                )
         if wait:
             for pool in dict.fromkeys(node.pool.metadata.name for node in nodes):
                 own = {node.name: node.uid for node in nodes if node.pool.metadata.name == pool}
@@ -78,18 +87,20 @@ def restart_pool(target: Target, name: str, way: Way, option: RunningTasks, time
     with connect(target) as cluster:
         pool = parse(Pool, cluster.get(POOLS, name))
         before = cluster.clock()  # that of the API server, which dates the pods
-        uids = _uids(cluster, pool)
+        pods = cluster.objects(PODS, f"{POOL_LABEL}={pool.metadata.name}")
+        uids = {
+            pod["metadata"]["name"]: pod["metadata"]["uid"]
+            for pod in pods
+            if pod["metadata"]["creationTimestamp"] < before  # both to the second, in UTC
+        }
         if not uids:
-            print(f"pool/{name} unchanged (it has no nodes)")
+            print(f"pool/{name} unchanged (it has no nodes that were started before {before})")
             return
         annotations = {_ON_POOL[way]: before, OPTION_ANNOTATION: option.value}
         cluster.merge(POOLS, name, {"metadata": {"annotations": annotations}})
+        going = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]]
+        if going and way == "reimage":
+            say(f"These are restarting already, and keep their volumes: {some(going, _NAMED)}")
         print(f"pool/{name} {way}s {output.plural(len(uids), 'node')} {_TASKS[option]}", flush=True)
         if wait:
             await_back(cluster, name, uids, way, None if limit is None else time.monotonic() + limit)
-
-
-def _uids(cluster: Cluster, pool: Pool) -> dict[str, str]:
-    """The uids of a pool's pods, by name."""
-    pods = cluster.objects(PODS, f"{POOL_LABEL}={pool.metadata.name}")
-    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}

@@ -165,6 +165,16 @@ def test_restart_is_asked_for_by_an_annotation(
     assert annotations(cluster, "render-1") == {f"packhorse.dev/{way}": option or "requeue"}
 
 
+def test_node_that_may_be_lost_is_told(cluster: FakeCluster, packhorse: Run) -> None:
+    add_pool(cluster, node("render-0", "unknown"), node("render-1"))
+
+    result = packhorse("node", "reboot", "render-0", "render-1")
+
+    assert result.stderr.startswith("There is no contact with render-0.")
+    assert "kubectl delete pod render-0 --force" in result.stderr
+    assert "render-1" not in result.stderr
+
+
 def test_no_node_is_restarted_where_one_is_missing(cluster: FakeCluster, packhorse: Run) -> None:
     add_pool(cluster)
 

@@ -383,10 +383,18 @@ def test_restart_of_a_pool_is_awaited(cluster: FakeCluster, packhorse: Run) -> N
     assert "packhorse node show render-3" in result.stderr
 
 
-def test_restart_of_an_empty_pool_is_none(cluster: FakeCluster, packhorse: Run) -> None:
-    cluster.put("pools", "render", spec={"image": "x", "targetNodes": 0}, status={})
+def test_nodes_that_were_just_started_are_left_alone(cluster: FakeCluster, packhorse: Run) -> None:
+    later = "2999-01-01T00:00:00Z"
+    add_pool(cluster, node("render-0"))
+    add_pod(cluster, "render-0", creationTimestamp=later)
 
-    assert packhorse("pool", "reboot", "render").stdout == "pool/render unchanged (it has no nodes)\n"
+    none = packhorse("pool", "reboot", "render", "--wait")
+    add_pod(cluster, "render-1", deletionTimestamp=SINCE)
+    one = packhorse("pool", "reimage", "render")
+
+    assert none.stdout.startswith("pool/render unchanged (it has no nodes that were started before 20")
+    assert one.stdout == "pool/render reimages 1 node now; tasks that run there are requeued\n"
+    assert "These are restarting already, and keep their volumes: render-1" in one.stderr
 
 
 def test_pool_is_deleted_with_its_nodes(cluster: FakeCluster, packhorse: Run) -> None:
