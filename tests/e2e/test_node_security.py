@@ -33,7 +33,7 @@ SECRETS = "si[g]=|ey[J][A-Za-z0-9_-]{20}|AccountKe[y]=|packhorse-nod[e]|BEGIN [A
 SEARCH = f"""
 ls -R /var/run/secrets /run/secrets /etc/packhorse 2>/dev/null
 for file in /proc/[0-9]*/environ /proc/[0-9]*/cmdline; do tr '\\0' '\\n' <$file 2>/dev/null; done | grep -E '{SECRETS}'
-grep -rlE -D skip '{SECRETS}' $AZ_BATCH_NODE_ROOT_DIR /etc /tmp /home /root /run 2>/dev/null
+grep -rlE -D skip '{SECRETS}' $AZ_BATCH_NODE_ROOT_DIR /tmp /home /root /run 2>/dev/null
 echo searched
 """
 
