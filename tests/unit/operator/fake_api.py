@@ -14,7 +14,7 @@ Event = tuple[str, Kind, dict[str, Any]]
 
 _PATH = re.compile(
     r"/apis?/(?P<version>[^/]+(?:/v[^/]+)?)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)"
-    r"(?:/(?P<name>[^/]+))?(?:/(?P<part>status))?"
+    r"(?:/(?P<name>[^/]+))?(?:/(?P<part>status|scale))?"
 )
 
 
@@ -136,6 +136,8 @@ class FakeApi(Client):
                 return None
             case "PATCH" if "apply" in content_type:
                 return self._apply(key, body)
+            case "PATCH" if match["part"] == "scale":
+                return self._patch(key, {**body, "spec": {"targetNodes": body["spec"]["replicas"]}}, status=False)
             case "PATCH":
                 return self._patch(key, body, match["part"] == "status")
         raise AssertionError(f"{method} {path}")
