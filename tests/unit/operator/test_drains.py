@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
+from packhorse.cluster.client import POD
 from packhorse.model import Pool, RunningTaskOption
 from packhorse.protocol import EndTask, Hello, NodeProblem, Problem, StartTaskChanged, StartTaskState
 from tests.unit.objects import NAMESPACE, NOW
 from tests.unit.operator.test_dispatcher import in_virtual_time
-from tests.unit.operator.world import POD, POOL, World
+from tests.unit.operator.world import POOL, World
 from tests.unit.virtual_time import settle
 
 REQUEUE, TERMINATE, COMPLETION = RunningTaskOption
