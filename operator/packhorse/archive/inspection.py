@@ -12,23 +12,6 @@ from packhorse.archive.limits import Limits, Summary
 from packhorse.archive.tree import Tree
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """A package that was found good.
-
-    Attributes:
-        entries: Sorted by offset; folders may or may not be among them.
-        folders: Paths of all folders, each after the one that it is in.
-        targets: Where each symbolic link points to, by its path.
-        summary: How much it is.
-    """
-
-    entries: list[Entry]
-    folders: list[str]
-    targets: dict[str, str]
-    summary: Summary
-
-
 def inspect(file: BinaryIO, limits: Limits | None = None, *, unpack: bool = False) -> Summary:
     """Judge a ZIP file by the rules for packages.
 
@@ -49,7 +32,7 @@ def inspect(file: BinaryIO, limits: Limits | None = None, *, unpack: bool = Fals
         return _read_fully(file, length)
 
     size = file.seek(0, os.SEEK_END)
-    return verify(read_at, size, limits) if unpack else judge(read_at, size, limits or Limits()).summary
+    return verify(read_at, size, limits) if unpack else _judge(read_at, size, limits or Limits())
 
 
 def verify(read_at: ReadAt, file_size: int, limits: Limits | None = None) -> Summary:
@@ -66,14 +49,15 @@ def verify(read_at: ReadAt, file_size: int, limits: Limits | None = None) -> Sum
         Exception: What ``read_at`` raises.
     """
     limits = limits or Limits()
-    directory = _read_directory(read_at, file_size, limits)
+    directory = read_directory(read_at, file_size, limits)
     for entry in read_layout(read_at, directory.entries, directory.end):
         if entry.kind is Kind.LINK:
             directory.add_target(read_at, entry, limits)
             continue
         for _ in read_contents(read_at, entry):
             pass
-    return directory.contents().summary
+    directory.check_links()
+    return directory.summary
 
 
 def _read_fully(file: BinaryIO, length: int) -> bytes:
@@ -87,13 +71,21 @@ def _read_fully(file: BinaryIO, length: int) -> bytes:
 
 
 @dataclass(slots=True)
-class _Directory:
-    """What the central directory says, before it was found good; ``total`` is the bytes of all files, unpacked."""
+class Directory:
+    """What the central directory says: each entry by itself is fit for a package, and their names fit together.
+
+    Attributes:
+        end: Where it lies.
+        entries: Not yet compared with the headers in the file; folders may or may not be among them.
+        tree: The names of all.
+        summary: How much it is.
+        targets: Where each symbolic link points to, by its path, as far as they were added.
+    """
 
     end: End
     entries: list[Entry]
     tree: Tree
-    total: int
+    summary: Summary
     targets: dict[str, str] = field(default_factory=dict)
 
     def add_target(self, read_at: ReadAt, link: Entry, limits: Limits) -> None:
@@ -101,39 +93,40 @@ class _Directory:
         self.targets[link.name] = _read_target(read_at, link, limits)
         self.tree.add_target(link.name, self.targets[link.name])
 
-    def contents(self) -> Contents:
-        """All of it, once the targets are known. Raises ArchiveError where a link leads astray."""
+    def check_links(self) -> None:
+        """Follow all links, once all targets were added. Raises ArchiveError where one leads astray."""
         self.tree.check_links()
-        files = sum(entry.kind is not Kind.FOLDER for entry in self.entries)
-        return Contents(self.entries, self.tree.folders, self.targets, Summary(files, self.total))
 
 
-def judge(read_at: ReadAt, file_size: int, limits: Limits) -> Contents:
-    """Read the directory of a ZIP file and judge it, all its headers, and its symbolic links.
+def read_directory(read_at: ReadAt, file_size: int, limits: Limits) -> Directory:
+    """Read the directory of a ZIP file, which lies at its end, and judge it.
 
     Raises:
         ArchiveError: It is damaged, or not fit for a package.
     """
-    directory = _read_directory(read_at, file_size, limits)
-    check_layout(read_at, directory.entries, directory.end)
-    for entry in directory.entries:
-        if entry.kind is Kind.LINK:
-            directory.add_target(read_at, entry, limits)
-    return directory.contents()
-
-
-def _read_directory(read_at: ReadAt, file_size: int, limits: Limits) -> _Directory:
     end = find_end(read_at, file_size)
     _check_directory_size(end, limits)
     tree = Tree(limits)
     entries: list[Entry] = []
-    total = 0
+    total = files = 0
     for entry in read_entries(read_at, end):
         tree.add(entry.name, entry.kind)
         total += entry.size
+        files += entry.kind is not Kind.FOLDER
         _check_sizes(entry, total, file_size, limits)
         entries.append(entry)
-    return _Directory(end, entries, tree, total)
+    return Directory(end, entries, tree, Summary(files, total))
+
+
+def _judge(read_at: ReadAt, file_size: int, limits: Limits) -> Summary:
+    """Read the directory of a ZIP file and judge it, all its headers, and its symbolic links. Raises ArchiveError."""
+    directory = read_directory(read_at, file_size, limits)
+    check_layout(read_at, directory.entries, directory.end)
+    for entry in directory.entries:
+        if entry.kind is Kind.LINK:
+            directory.add_target(read_at, entry, limits)
+    directory.check_links()
+    return directory.summary
 
 
 def _check_directory_size(end: End, limits: Limits) -> None:

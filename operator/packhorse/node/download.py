@@ -4,26 +4,30 @@ Ranges are large, since a blob serves only some hundred requests a second, howev
 breaks off goes on where it stopped. Whatever happens, there is an end: after the deadline, after too many failures in
 a row, or at once where trying again cannot help.
 
+What has landed can be read while the rest is on its way. The end of the blob comes first, since a ZIP file has its
+directory there.
+
 No error and no log line has the query of a URL in it: it holds the signature.
 """
 
 import email.utils
 import errno
 import hashlib
+import http.client
 import logging
 import os
 import random
 import re
+import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import urllib3
+from urllib.parse import urlsplit
 
 from packhorse.protocol import Download
 
@@ -34,7 +38,10 @@ RANGE_SIZE = 32 * MIB
 SMALLEST_RANGE = 4 * MIB
 """Smaller blobs are divided among the connections as well, but not into less than this."""
 
-CHUNK = MIB
+TAIL = MIB
+"""Bytes at the end of the blob that are asked for first."""
+
+CHUNK = MIB // 4
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 20.0
 """Seconds without a single byte."""
@@ -49,8 +56,6 @@ TRY_AGAIN = {408, 429, 500, 502, 503, 504}
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 logger = logging.getLogger(__name__)
-# At DEBUG it logs whole URLs, signatures included.
-logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 
 
 class DownloadError(Exception):
@@ -106,8 +111,8 @@ class _TransientError(Exception):
         self.pause = pause
 
 
-class _StoppedError(Exception):
-    """Another range failed for good."""
+class StoppedError(Exception):
+    """The transfer has ended, and these bytes have not landed: ``Transfer.finish`` says why."""
 
 
 @dataclass(slots=True)
@@ -138,7 +143,7 @@ def fetch(
         download: The blob.
         path: The file to create; after a failure it is gone.
         sha256: The digest that the blob must have, in lower-case hexadecimal digits.
-        deadline: When to give up, by ``time.monotonic()``; a server that is silent just then takes some seconds more.
+        deadline: When to give up, by ``time.monotonic()``.
         renew: Gets a new signature; called when the old one is refused after it was good, since it has expired then.
         connections: How many ranges are fetched at a time.
         range_size: Bytes of one request, at most.
@@ -147,17 +152,49 @@ def fetch(
         DownloadError: Or one of its subclasses; its reason names what happened last.
         OSError: The file cannot be written.
     """
-    transfer = _Transfer(download, deadline, renew, connections)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        digest = transfer.run(file, _divide(download.size, connections, range_size))
-        if digest != sha256:
-            raise DigestMismatchError(
-                f"{transfer.shown_url} has the SHA-256 {digest}, but the package was activated with {sha256}"
-            )
+        with fetching(
+            download,
+            path,
+            sha256=sha256,
+            deadline=deadline,
+            renew=renew,
+            connections=connections,
+            range_size=range_size,
+        ) as transfer:
+            transfer.finish()
+    except FileExistsError:
+        raise
     except BaseException:
         path.unlink()
         raise
+
+
+@contextmanager
+def fetching(
+    download: Download,
+    path: Path,
+    *,
+    sha256: str,
+    deadline: float,
+    renew: Callable[[], Download] | None = None,
+    connections: int = CONNECTIONS,
+    range_size: int = RANGE_SIZE,
+) -> "Iterator[Transfer]":
+    """Fetch a blob while the context lasts; arguments as for ``fetch``, but the file stays whatever happens.
+
+    Raises:
+        OSError: The file cannot be created.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        transfer = Transfer(file, download, sha256, deadline, renew)
+        ranges = _divide(download.size, connections, range_size)
+        try:
+            transfer.start(ranges, connections)
+            yield transfer
+        finally:
+            transfer.close()
     finally:
         os.close(file)
 
@@ -165,92 +202,183 @@ def fetch(
 def _divide(size: int, connections: int, range_size: int) -> list[_Range]:
     share = max(SMALLEST_RANGE, -(-size // connections))
     step = min(range_size, share)
-    return [_Range(start, min(start + step, size)) for start in range(0, size, step)]
+    # A blob of one range comes by one request; of a larger one the end comes by a request of its own.
+    stop = size - TAIL if size > max(step, TAIL) else size
+    ranges = [_Range(start, min(start + step, stop)) for start in range(0, stop, step)]
+    return ranges if stop == size else [*ranges, _Range(stop, size)]
 
 
-class _Transfer:
-    """One call of ``fetch``: what its threads share."""
+class Transfer:
+    """A blob on its way into a file: what the threads that fetch it share.
+
+    Attributes:
+        landed: When the last byte so far landed, by ``time.monotonic()``.
+    """
 
     def __init__(
-        self, download: Download, deadline: float, renew: Callable[[], Download] | None, connections: int
+        self, file: int, download: Download, sha256: str, deadline: float, renew: Callable[[], Download] | None
     ) -> None:
+        self._file = file
         self._download = download
+        self._sha256 = sha256
         self._deadline = deadline
         self._renew = renew
-        self._connections = connections
-        self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
+        self._context: ssl.SSLContext | None = None
+        self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()  # Guards everything below, and tells that bytes landed.
         self._stopped = threading.Event()
+        self._error: BaseException | None = None
+        self._ranges: list[_Range] = []
         self._waiting: list[_Range] = []
-        self._landed = False  # Whether the present signature was good for anything.
+        self._links: list[_Link] = []
+        self._good = False  # Whether the present signature was good for anything.
+        self._digest: str | None = None
+        self.landed = 0.0
 
     @property
     def shown_url(self) -> str:
         """The URL without its signature."""
         return self._download.url.partition("?")[0]
 
-    def run(self, file: int, ranges: list[_Range]) -> str:
-        """Fetch all ranges into an open file and return the SHA-256 of them all in order."""
-        self._waiting = ranges[::-1]
-        workers = max(1, min(self._connections, len(ranges)))
-        with self._pool, ThreadPoolExecutor(workers + 1, "fetch") as pool:
-            try:
-                digest = pool.submit(self._hash, file, ranges)
-                tasks: list[Future[Any]] = [digest, *(pool.submit(self._work, file) for _ in range(workers))]
-                wait(tasks, return_when=FIRST_EXCEPTION)
-            finally:
-                self._stop()
-            errors = [error for task in tasks if (error := task.exception()) is not None]
-        for error in errors:
-            if not isinstance(error, _StoppedError):
-                raise error
-        return digest.result()
-
-    def _stop(self) -> None:
-        self._stopped.set()
+    @property
+    def missing(self) -> int:
+        """Bytes that have not landed yet."""
         with self._changed:
+            return sum(part.stop - part.position for part in self._ranges)
+
+    def start(self, ranges: list[_Range], connections: int) -> None:
+        """Begin to fetch ranges, which are in order and make up the blob."""
+        self._ranges = ranges
+        # Taken from the end of the list: first the last one, then from the beginning on.
+        self._waiting = [*ranges[-2::-1], *ranges[-1:]]
+        works = [self._hash, *[self._work] * max(1, min(connections, len(ranges)))]
+        for number, work in enumerate(works):
+            thread = threading.Thread(target=self._guarded, args=(work,), name=f"fetch-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read so many bytes of the blob, as soon as they have landed. Nothing of it is verified before ``finish``.
+
+        Raises:
+            StoppedError: They never will.
+        """
+        self._wait_for(offset, min(offset + length, self._download.size))
+        return os.pread(self._file, length, offset)
+
+    def finish(self) -> None:
+        """Wait for the whole blob, and compare its digest.
+
+        Raises:
+            DownloadError: Or one of its subclasses; its reason names what happened last.
+            OSError: The file cannot be written.
+        """
+        with self._changed:
+            self._wait(lambda: self._digest is not None)
+        if self._error is not None:
+            raise self._error
+        if self._digest != self._sha256:
+            raise DigestMismatchError(
+                f"{self.shown_url} has the SHA-256 {self._digest}, but the package was activated with {self._sha256}"
+            )
+
+    def close(self) -> None:
+        """End all threads, whatever they wait for."""
+        self._stop()
+        for thread in self._threads:
+            thread.join()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Run a thread's work; its failure is the transfer's."""
+        try:
+            work()
+        except StoppedError:
+            self._stop()
+        except BaseException as error:  # It is raised again by finish.
+            self._stop(error)
+
+    def _stop(self, error: BaseException | None = None) -> None:
+        with self._changed:
+            if self._error is None and not self._stopped.is_set():
+                self._error = error
+            self._stopped.set()
+            for link in self._links:
+                link.abort()
             self._changed.notify_all()
 
-    def _hash(self, file: int, ranges: list[_Range]) -> str:
+    def _wait(self, reached: Callable[[], bool]) -> None:
+        """Wait for something, or for the end of the transfer; the lock is held.
+
+        At the deadline the transfer ends, also where a server sends a byte now and then.
+        """
+        while not (reached() or self._stopped.is_set()):
+            remaining = self._deadline - time.monotonic()
+            if remaining <= 0:
+                self._stop(DownloadTimedOutError(f"{self.shown_url}: the time for the download is over"))
+            else:
+                self._changed.wait(remaining)
+
+    def _hash(self) -> None:
         """Compute the digest behind the threads that write: what they wrote is still in the page cache."""
         digest = hashlib.sha256()
-        for part in ranges:
+        buffer = memoryview(bytearray(CHUNK))
+        for part in self._ranges:
             offset = part.start
             while offset < part.stop:
-                landed = self._wait_for_more(part, offset)
+                landed = self._wait_for(offset, offset + 1)
                 while offset < landed:
-                    data = os.pread(file, min(CHUNK, landed - offset), offset)
-                    digest.update(data)
-                    offset += len(data)
-        return digest.hexdigest()
-
-    def _wait_for_more(self, part: _Range, offset: int) -> int:
-        """Wait until more of a range landed than up to ``offset``, and return up to where."""
+                    count = os.preadv(self._file, [buffer[: landed - offset]], offset)
+                    digest.update(buffer[:count])
+                    offset += count
         with self._changed:
-            self._changed.wait_for(lambda: part.position > offset or self._stopped.is_set())
-            if part.position <= offset:
-                raise _StoppedError
-            return part.position
+            self._digest = digest.hexdigest()
+            self._changed.notify_all()
 
-    def _work(self, file: int) -> None:
-        try:
+    def _wait_for(self, offset: int, stop: int) -> int:
+        """Wait until the bytes from ``offset`` to before ``stop`` have landed. Returns up to where there are more."""
+        landed = offset
+        for part in self._ranges:
+            if part.stop <= offset:
+                continue
+            if part.start >= stop:
+                break
+            wanted = min(stop, part.stop)
+            if part.position < wanted:
+                with self._changed:
+                    self._wait(partial(_landed, part, wanted))
+                if part.position < wanted:
+                    raise StoppedError
+            landed = part.position
+        return landed
+
+    def _work(self) -> None:
+        link = _Link(self._context_for)
+        with self._changed:
+            self._links.append(link)
+        buffer = memoryview(bytearray(CHUNK))
+        with link:
             while True:
                 with self._changed:
                     if not self._waiting:
                         return
                     part = self._waiting.pop()
-                self._fetch_range(file, part)
-        except BaseException:
-            self._stop()
-            raise
+                self._fetch_range(link, part, buffer)
 
-    def _fetch_range(self, file: int, part: _Range) -> None:
+    def _context_for(self) -> ssl.SSLContext:
+        """What certificates are checked by; loaded once, and only where there are any."""
+        with self._changed:
+            if self._context is None:
+                self._context = ssl.create_default_context()
+            return self._context
+
+    def _fetch_range(self, link: "_Link", part: _Range, buffer: memoryview) -> None:
         failures = 0
         while part.position < part.stop:
             before = part.position
             try:
-                self._request(file, part)
+                self._request(link, part, buffer)
             except _TransientError as error:
+                link.close()
                 failures = 1 if part.position > before else failures + 1
                 if failures >= MAX_FAILURES:
                     raise DownloadError(f"{self.shown_url}: {error}, {failures} times in a row") from error
@@ -264,47 +392,44 @@ class _Transfer:
             raise DownloadTimedOutError(f"{self.shown_url}: {error}, and the time for the download is over") from error
         logger.warning("%s: %s; failure %d in a row, next try in %.1f s", self.shown_url, error, failures, pause)
         if self._stopped.wait(pause):
-            raise _StoppedError
+            raise StoppedError
 
-    def _request(self, file: int, part: _Range) -> None:
+    def _request(self, link: "_Link", part: _Range, buffer: memoryview) -> None:
         """Ask for what is missing of a range, once, and write what comes."""
         remaining = self._remaining()
         download = self._download
-        timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, remaining), read=min(READ_TIMEOUT, remaining))
         headers = {
             "Range": f"bytes={part.position}-{part.stop - 1}",
             "If-Match": download.etag,
             "Accept-Encoding": "identity",
         }
         try:
-            response = self._pool.request(
-                "GET", download.url, headers=headers, timeout=timeout, preload_content=False, redirect=False
-            )
-        except urllib3.exceptions.LocationValueError as error:
+            response = link.get(download.url, headers, min(CONNECT_TIMEOUT, remaining), min(READ_TIMEOUT, remaining))
+        except ValueError as error:
             raise DownloadError(f"{self.shown_url} is not a URL that can be fetched ({type(error).__name__})") from None
-        except urllib3.exceptions.HTTPError as error:
-            raise _TransientError(_describe(error)) from None
-        with closing(response):
-            if response.status in (401, 403):
-                self._renew_or_refuse(download, response)
-                return
-            self._check(response, download, part)
-            self._receive(response, file, part)
+        except (http.client.HTTPException, OSError) as error:
+            raise _TransientError(_describe(error, connecting=not link.connected)) from None
+        if response.status in (401, 403):
+            link.close()
+            self._renew_or_refuse(download, response)
+            return
+        self._check(response, download, part)
+        self._receive(response, part, buffer)
 
     def _remaining(self) -> float:
         if self._stopped.is_set():
-            raise _StoppedError
+            raise StoppedError
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
             raise DownloadTimedOutError(f"{self.shown_url}: the time for the download is over")
         return remaining
 
-    def _renew_or_refuse(self, refused: Download, response: urllib3.BaseHTTPResponse) -> None:
+    def _renew_or_refuse(self, refused: Download, response: http.client.HTTPResponse) -> None:
         """Get a new signature if the refused one was good before; other threads then use it too."""
         with self._changed:
             if self._download is not refused:
                 return
-            if self._renew is None or not self._landed:
+            if self._renew is None or not self._good:
                 raise BlobAccessDeniedError(
                     f"{self.shown_url}: the storage account denies access ({_status(response)}); "
                     "look at its firewall, its keys, and whether the clocks are right"
@@ -313,9 +438,9 @@ class _Transfer:
             renewed = self._renew()
             if (renewed.etag, renewed.size) != (refused.etag, refused.size):
                 raise BlobChangedError(f"{self.shown_url}: the blob was replaced during the download")
-            self._download, self._landed = renewed, False
+            self._download, self._good = renewed, False
 
-    def _check(self, response: urllib3.BaseHTTPResponse, download: Download, part: _Range) -> None:
+    def _check(self, response: http.client.HTTPResponse, download: Download, part: _Range) -> None:
         """Raise unless this is an answer with the bytes that were asked for."""
         status = _status(response)
         if response.status in TRY_AGAIN:
@@ -335,29 +460,99 @@ class _Transfer:
         if int(match[2]) != download.size:
             raise BlobChangedError(f"{self.shown_url}: the blob has {match[2]} bytes, not {download.size}")
 
-    def _receive(self, response: urllib3.BaseHTTPResponse, file: int, part: _Range) -> None:
+    def _receive(self, response: http.client.HTTPResponse, part: _Range, buffer: memoryview) -> None:
         while part.position < part.stop:
             self._remaining()
             try:
-                # read1 returns with what there is: so a slow sender cannot hold us beyond the deadline.
-                data = response.read1(min(CHUNK, part.stop - part.position), decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
+                count = response.readinto(buffer[: part.stop - part.position])
+            except (http.client.HTTPException, OSError) as error:
                 raise _TransientError(_describe(error)) from None
-            if not data:
+            if not count:
                 raise _TransientError("the connection ended too early")
-            _write_fully(file, data, part.position)
+            _write_fully(self._file, buffer[:count], part.position)
             with self._changed:
-                part.position += len(data)
-                self._landed = True
+                part.position += count
+                self.landed = time.monotonic()
+                self._good = True
                 self._changed.notify_all()
 
 
-def _status(response: urllib3.BaseHTTPResponse) -> str:
+def _landed(part: _Range, stop: int) -> bool:
+    return part.position >= stop
+
+
+class _Link:
+    """One connection at a time, kept open from request to request.
+
+    Attributes:
+        connected: Whether there is one.
+    """
+
+    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
+        self._context = context
+        self._connection: http.client.HTTPConnection | None = None
+        self._origin = ("", "")
+        self.connected = False
+
+    def __enter__(self) -> "_Link":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def get(self, url: str, headers: dict[str, str], connect: float, read: float) -> http.client.HTTPResponse:
+        """Ask for a URL, with these time limits in seconds.
+
+        Raises:
+            ValueError: It is no URL for this.
+            HTTPException: The answer makes no sense.
+            OSError: There is no connection, or no answer.
+        """
+        address = urlsplit(url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError("only http and https")
+        origin = (address.scheme, address.netloc)
+        if self._connection is None or origin != self._origin:
+            self.close()
+            if address.scheme == "https":
+                self._connection = http.client.HTTPSConnection(
+                    address.hostname, address.port, timeout=connect, context=self._context()
+                )
+            else:
+                self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=connect)
+            self._origin = origin
+        connection = self._connection
+        # The server may have ended it after its last answer.
+        self.connected = connection.sock is not None
+        if not self.connected:
+            connection.connect()
+            self.connected = True
+        connection.sock.settimeout(read)
+        connection.request("GET", f"{address.path or '/'}?{address.query}", headers=headers)
+        return connection.getresponse()
+
+    def close(self) -> None:
+        """Close it, if there is one; the next request opens another."""
+        self.connected = False
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def abort(self) -> None:
+        """Have another thread that waits for bytes wait no longer."""
+        connection = self._connection
+        if connection is not None and isinstance(connection.sock, socket.socket):
+            with suppress(OSError):
+                # Not the one of TLS, which is not for several threads.
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+
+def _status(response: http.client.HTTPResponse) -> str:
     """Return the status with the storage service's own name for it, which it sends in a header."""
     return " ".join(filter(None, [str(response.status), response.headers.get("x-ms-error-code") or response.reason]))
 
 
-def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
+def _retry_after(response: http.client.HTTPResponse) -> float:
     """Return the seconds that the server wants us to wait, 0 if it does not say."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isdigit():
@@ -368,25 +563,23 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
         return 0.0
 
 
-def _describe(error: Exception) -> str:
-    """Say what happened to a connection. urllib3's own messages have the URL in them, and with it the signature."""
-    if isinstance(error, urllib3.exceptions.NameResolutionError):
+def _describe(error: Exception, *, connecting: bool = False) -> str:
+    """Say what happened to a connection, in words that hold no signature."""
+    if isinstance(error, socket.gaierror):
         return "the storage account's host name cannot be resolved"
-    if isinstance(error, urllib3.exceptions.SSLError):
+    if isinstance(error, ssl.SSLError):
         return "the storage account's certificate is not trusted, or TLS failed"
-    # Before timeouts, which urllib3 counts it among.
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
+    if connecting and not isinstance(error, TimeoutError):
         return "no connection to the storage account"
-    if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
+    if isinstance(error, TimeoutError):
         return "the storage account does not answer in time"
     return f"the connection broke off ({type(error).__name__})"
 
 
-def _write_fully(file: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
+def _write_fully(file: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(file, data, offset)
         if written == 0:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        view = view[written:]
+        data = data[written:]
         offset += written

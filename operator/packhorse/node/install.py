@@ -1,5 +1,7 @@
 """Installing a package on a node: fetched, compared, unpacked, and there from one moment to the next.
 
+A package is unpacked while it is fetched, and published when its digest was found right.
+
 All work is done in ``.install`` below the node's root, on the same volume, so that one rename publishes the result.
 Whoever installs a package holds a lock on a file there, which the kernel lets go if the process dies. So a package is
 fetched once however many ask for it, and what lies there without a holder is a leftover.
@@ -18,9 +20,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from packhorse.archive import ArchiveError, Limits, Summary, extract
+from packhorse.archive import ArchiveError, Limits, Summary, unpack
 from packhorse.domain import azure
-from packhorse.node.download import BlobChangedError, DownloadError, fetch
+from packhorse.node.download import BlobChangedError, DownloadError, StoppedError, Transfer, fetching
 from packhorse.protocol import Detail, Download, Package, Problem
 
 # Batch's own words, which its users know and search for.
@@ -182,28 +184,31 @@ def _install(
     staging.mkdir(mode=0o700)
     archive, files = staging / "package.zip", staging / "files"
     try:
-        with installation.failures(DOWNLOAD_FAILED):
-            _fetch(package, archive, request, deadline)
-        fetched = time.monotonic()
+        with installation.failures(DOWNLOAD_FAILED), _transfer(package, archive, request, deadline) as transfer:
+            summary = _unpack(installation, transfer, files, limits)
+            transfer.finish()
+            fetched = transfer.landed
         with installation.failures(UNZIP_FAILED):
-            summary = extract(archive, files, limits, before_writing=lambda summary: _check_room(staging, summary))
             # Before the files are made durable, since it need not be.
             archive.unlink()
             _publish(files, installation.target, installation.root)
     finally:
         shutil.rmtree(staging)
     logger.info(
-        "Installed %s: %d bytes fetched in %.2f s, %d files of %d bytes unpacked in %.2f s",
+        "Installed %s: %d bytes fetched in %.2f s, %d files of %d bytes there after %.2f s",
         package.reference,
         package.size,
         fetched - started,
         summary.files,
         summary.unpacked_size,
-        time.monotonic() - fetched,
+        time.monotonic() - started,
     )
 
 
-def _fetch(package: Package, archive: Path, request: Callable[[Package], Download], deadline: float) -> None:
+@contextlib.contextmanager
+def _transfer(
+    package: Package, archive: Path, request: Callable[[Package], Download], deadline: float
+) -> Iterator[Transfer]:
     def ask() -> Download:
         try:
             return request(package)
@@ -214,7 +219,33 @@ def _fetch(package: Package, archive: Path, request: Callable[[Package], Downloa
     if download.size != package.size:
         raise BlobChangedError(f"the blob has {download.size} bytes, the package was activated with {package.size}")
     _check_room(archive.parent, Summary(1, package.size))
-    fetch(download, archive, sha256=package.sha256, deadline=deadline, renew=ask)
+    with fetching(download, archive, sha256=package.sha256, deadline=deadline, renew=ask) as transfer:
+        yield transfer
+
+
+def _unpack(installation: _Installation, transfer: Transfer, files: Path, limits: Limits) -> Summary:
+    """Unpack what lands, while the rest is on its way.
+
+    That is before its digest is known, and safe all the same: what is unpacked is judged as if a stranger had sent it,
+    into a folder that nobody else looks into, and it is published only after ``Transfer.finish`` found the digest
+    right. What is wrong with it is told only then, too: for another content than the pinned one, that is the failure.
+    """
+
+    def check_room(summary: Summary) -> None:
+        _check_room(files.parent, Summary(summary.files, summary.unpacked_size + transfer.missing))
+
+    try:
+        with installation.failures(UNZIP_FAILED):
+            return unpack(transfer.read_at, installation.package.size, files, limits, before_writing=check_room)
+    except StoppedError:
+        transfer.finish()
+        raise
+    except DiskFullError:
+        raise
+    except InstallError as error:
+        if isinstance(error.__cause__, ArchiveError):
+            transfer.finish()
+        raise
 
 
 def _check_room(folder: Path, summary: Summary) -> None:

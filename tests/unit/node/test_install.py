@@ -146,7 +146,7 @@ def _install_and_hang(package: Package, root: Path, leave: Download, step: str, 
     install(package, root, lambda _: leave, limits=Limits(), deadline=time.monotonic() + 60)
 
 
-@pytest.mark.parametrize("step", ["fetch", "extract", "_publish"])
+@pytest.mark.parametrize("step", ["fetching", "unpack", "_publish"])
 @pytest.mark.parametrize("swept", [True, False], ids=["swept", "not swept"])
 def test_a_killed_installation(server: BlobServer, tmp_path: Path, step: str, *, swept: bool) -> None:
     """Killed at any step, it holds nobody up and leaves nothing for good."""
