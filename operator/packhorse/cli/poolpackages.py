@@ -40,7 +40,7 @@ def replace(target: Target, name: str, texts: Sequence[str]) -> None:
             print(f"pool/{name} unchanged (packages: {words})")
             return
         cluster.merge(POOLS, name, {"spec": {"applicationPackageReferences": [each.dump() for each in wanted]}})
-        print(f"pool/{name} packages: {words} (were: {_named(earlier)})")
+        print(f"pool/{name} packages: {words} (were: {_named(earlier)})", flush=True)
         _tell(pool)
 
 
