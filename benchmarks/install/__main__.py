@@ -134,9 +134,15 @@ def show(name: str, results: list[Result], served: list[float]) -> None:
         f"  {name:12} {statistics.median(seconds):6.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
         f" | fetched after {fetched:5.2f} s, then {rest:5.2f} s"
         f" | CPU {cpu:5.2f} s, Azurite's {statistics.median(served):5.2f} s"
+        f" | {_durable(results)}"
         f" | {max(result.memory for result in results) / 1e6:4.0f} MB",
         flush=True,
     )
+
+
+def _durable(results: list[Result]) -> str:
+    seconds = [result.durable for result in results if result.durable is not None]
+    return f"on disk after {statistics.median(seconds):5.2f} s" if seconds else "on disk some time  "
 
 
 def together(account: Account, one: Load, folder: Path, nodes: int) -> None:

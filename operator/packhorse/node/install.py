@@ -8,7 +8,6 @@ fetched once however many ask for it, and what lies there without a holder is a 
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import logging
@@ -18,10 +17,11 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packhorse.archive import ArchiveError, Limits, Summary, unpack
 from packhorse.domain import azure
+from packhorse.node import durability
 from packhorse.node.download import BlobChangedError, DownloadError, StoppedError, Transfer, fetching
 from packhorse.protocol import Detail, Download, Package, Problem
 
@@ -103,16 +103,17 @@ def install(
         return installation.target
     # Steps name themselves to Batch's users by the one of two messages that fits.
     with installation.failures(DOWNLOAD_FAILED):
-        work = root / WORK_FOLDER
-        work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(work / f"{installation.key}.lock", deadline):
+        installation.work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(installation.work / f"{installation.key}.lock", deadline):
             if not installation.target.is_dir():
                 _install(installation, request, limits, deadline)
     return installation.target
 
 
 def sweep(root: Path) -> None:
-    """Remove what installations left that were killed; those that run are left alone. Call it when a node starts.
+    """Remove what installations left that were killed, and what a crash of the machine may have damaged.
+
+    Installations that run are left alone. Call it when a node starts, before anybody uses a package.
 
     Raises:
         OSError: Something cannot be removed.
@@ -120,11 +121,20 @@ def sweep(root: Path) -> None:
     work = root / WORK_FOLDER
     if not work.is_dir():
         return
-    for key in sorted({path.name.removesuffix(".lock") for path in work.iterdir()}):
+    keys = {path.name.removesuffix(".lock").removesuffix(durability.SUFFIX) for path in work.iterdir()}
+    for key in sorted(keys):
         with contextlib.suppress(_LockTimeoutError), _locked(work / f"{key}.lock", deadline=0.0):
             if (work / key).exists():
                 logger.info("Removing what is left of an interrupted installation, %s", key)
                 shutil.rmtree(work / key)
+            durability.recover(work, key, root / _directory(key))
+
+
+def _directory(key: str) -> PurePosixPath:
+    """Where the package of a key is published: the key is its id, version and digest, of which only one has dots."""
+    application_id, _, rest = key.partition(".")
+    version, _, sha256 = rest.rpartition(".")
+    return PurePosixPath("applications", application_id, version, sha256)
 
 
 class _Installation:
@@ -141,7 +151,8 @@ class _Installation:
                 raise self.error(DOWNLOAD_FAILED, f"{name!r} cannot be part of a package's name")
         self.target = root / package.directory
         self.key = f"{package.application_id}.{package.version}.{package.sha256}".lower()
-        self.staging = root / WORK_FOLDER / self.key
+        self.work = root / WORK_FOLDER
+        self.staging = self.work / self.key
 
     def error(self, failed: str, cause: str) -> InstallError:
         """Return the error for a package that is at fault, or seems so."""
@@ -184,16 +195,25 @@ def _install(
     staging.mkdir(mode=0o700)
     archive, files = staging / "package.zip", staging / "files"
     try:
-        with installation.failures(DOWNLOAD_FAILED), _transfer(package, archive, request, deadline) as transfer:
+        with (
+            installation.failures(DOWNLOAD_FAILED),
+            # Meanwhile, since it waits for the disk.
+            durability.marking(installation.work, installation.key),
+            _transfer(package, archive, request, deadline) as transfer,
+        ):
             summary = _unpack(installation, transfer, files, limits)
             transfer.finish()
             fetched = transfer.landed
         with installation.failures(UNZIP_FAILED):
-            # Before the files are made durable, since it need not be.
+            # Before the files are brought to the disk, where it need not be.
             archive.unlink()
             _publish(files, installation.target, installation.root)
+    except BaseException:
+        durability.unmark(installation.work, installation.key)
+        raise
     finally:
         shutil.rmtree(staging)
+    durability.settle(installation.work, installation.key)
     logger.info(
         "Installed %s: %d bytes fetched in %.2f s, %d files of %d bytes there after %.2f s",
         package.reference,
@@ -262,10 +282,8 @@ def _check_room(folder: Path, summary: Summary) -> None:
 
 
 def _publish(files: Path, target: Path, root: Path) -> None:
-    """Move the files to where they belong, so that they are there whole or not at all, also after a power failure."""
-    _sync_volume(files)
-    folders = list(target.relative_to(root).parents)[-2::-1]
-    for folder in folders:
+    """Move the files to where they belong, so that they are there whole or not at all."""
+    for folder in list(target.relative_to(root).parents)[-2::-1]:
         path = root / folder
         with contextlib.suppress(FileExistsError):
             path.mkdir()
@@ -273,27 +291,6 @@ def _publish(files: Path, target: Path, root: Path) -> None:
         if stat.S_IMODE(path.stat().st_mode) != 0o755:
             path.chmod(0o755)
     files.rename(target)
-    for path in (target.parent, *(root / folder.parent for folder in reversed(folders))):
-        _sync_folder(path)
-
-
-def _sync_volume(path: Path) -> None:
-    """Make everything durable that was written on a volume: one call, where a package may have 100,000 files."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if libc.syncfs(folder) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
-    finally:
-        os.close(folder)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from packhorse.node import beneath
 from packhorse.node import installation as module
 from packhorse.node import layout as layout_module
+from packhorse.node import durability
 from packhorse.node.install import InstallError
 from packhorse.node.installation import install_pool_packages, tell
 from packhorse.node.layout import Layout
@@ -66,6 +67,7 @@ async def test_a_node_from_an_empty_volume(empty: Layout, service: NodeService, 
     assert (empty.root / TOOL.directory / "tool.txt").read_text() == "the tool\n"
     assert msgspec.json.decode(empty.deployed.read_bytes(), type=PoolPackages) == WANTED
     assert "'AZ_BATCH_APP_PACKAGE_tool#1=/somewhere'" in empty.start.read_text()
+    durability.wait_until_settled()
     assert list((empty.root / ".install").iterdir()) == []
 
 
