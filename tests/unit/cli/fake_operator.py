@@ -70,10 +70,10 @@ def get(cluster: FakeCluster, name: str = "ffmpeg.7.0.2") -> Json:
 
 
 def zipped(content: bytes = b"#!/bin/sh\necho 7.0.2\n") -> bytes:
-    """A ZIP file with one program."""
+    """A ZIP file with one program, the same bytes whenever it is made: the program is dated 1980."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as package:
-        package.writestr("bin/ffmpeg", content)
+        package.writestr(zipfile.ZipInfo("bin/ffmpeg"), content)
     return file.getvalue()
 
 
