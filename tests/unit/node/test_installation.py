@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packhorse.node import beneath
+from packhorse.node import beneath, durability
 from packhorse.node import installation as module
 from packhorse.node import layout as layout_module
-from packhorse.node import durability
 from packhorse.node.install import InstallError
 from packhorse.node.installation import install_pool_packages, tell
 from packhorse.node.layout import Layout
