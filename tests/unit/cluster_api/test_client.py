@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
+from hypothesis import example, given
+from hypothesis import strategies as st
 from kubernetes.aio.client import ApiClient, Configuration
 
 from packhorse.cluster.client import (
@@ -19,6 +22,7 @@ from packhorse.cluster.client import (
     ApiUnavailableError,
     Client,
     Kind,
+    as_yaml,
     kind_of,
 )
 from packhorse.model import Task
@@ -174,7 +178,14 @@ async def test_apply(server: Server, client: Client) -> None:
     request = only(server)
     assert (request.method, request.path, request.body) == ("PATCH", CONFIG_MAP.path("team", "frame"), BODY)
     assert request.query == {"fieldManager": "packhorse", "force": "true"}
-    assert request.content_type == "application/apply-patch+yaml"
+    assert request.content_type == "application/apply-patch+yaml; charset=utf-8"
+
+
+@given(st.dictionaries(st.text(), st.text() | st.lists(st.sampled_from(["\\", "\\ud83d", "\U0001f600", '"', "\\\\"]))))
+@example({"note": "\U0001f600 \\ud83d\\ude00 \\"})
+def test_what_is_applied_is_yaml(body: dict[str, Any]) -> None:
+    """JSON's escapes for characters beyond 16 bits are none in YAML."""
+    assert yaml.safe_load(as_yaml(body)) == body
 
 
 async def test_patch(server: Server, client: Client) -> None:
