@@ -209,7 +209,8 @@ def test_the_token_is_no_good_for_the_kubernetes_api(guarded: Namespace, install
 
 def secrets(namespace: Namespace) -> list[str]:
     """Texts of what tasks must not see."""
-    return [token(namespace), token(namespace)[-40:], "BEGIN CERTIFICATE", '"environment"']
+    own = token(namespace)
+    return [own, own[-40:], "END CERTIFICATE", "fingerprint"]
 
 
 def unseen(namespace: Namespace, status: dict[str, Any]) -> None:
@@ -264,7 +265,10 @@ def test_traps_in_the_agents_way_hurt_nothing_after_a_reboot(guarded: Namespace)
         # that by which the task's end is told goes last, by a process that outlives it
         f"setsid sh -c 'sleep 2; rm {run_dir}/requests {run_dir}/results; ln -s {DEPLOYED} {run_dir}/requests;"
         f" mkdir {run_dir}/results; touch {ROOT}/shared/planted' >/dev/null 2>&1 &",
+        "sleep 1",
     ]
+    for secret in ("fingerprint", "environment"):
+        assert secret in in_agent(guarded, "cat", DEPLOYED), "what is looked for below is there"
     status = run(guarded, "traps", "\n".join(traps))
     unseen(guarded, status)
     eventually(
