@@ -1,5 +1,6 @@
 """The product on a real cluster: installed by its chart, used by kubectl and by the command line, as users do."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,14 +125,25 @@ class Namespace:
         return next((entry for entry in conditions if entry["type"] == condition), {})
 
 
+@contextmanager
+def _one_at_a_time(worker_id: str, factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where tests run side by side, one process prepares the cluster, and the others find it ready."""
+    folder = factory.getbasetemp()
+    shared = folder if worker_id == "master" else folder.parent
+    with (shared / "cluster.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
+def cluster(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The test cluster, with images of the sources as they are."""
-    return ensure()
+    with _one_at_a_time(worker_id, tmp_path_factory):
+        return ensure()
 
 
 @pytest.fixture(scope="session")
-def installed(cluster: Cluster) -> Cluster:
+def installed(cluster: Cluster, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The cluster with the product installed, or upgraded, by its chart."""
     values = [word for value in cluster.image_values for word in ("--set-string", value)]
     chart = ROOT / "helm" / "packhorse"
@@ -144,8 +157,23 @@ def installed(cluster: Cluster) -> Cluster:
         "--create-namespace",
         "--wait",
     ]
-    cluster.run_helm(*command, "--timeout", "300s", *values)
+    with _one_at_a_time(worker_id, tmp_path_factory):
+        cluster.run_helm(*command, "--timeout", "300s", *values)
     return cluster
+
+
+@contextmanager
+def without_operator(cluster: Cluster) -> Iterator[None]:
+    """For a while there is no operator at all. For tests that are marked ``alone``."""
+    deployment = ("deployment/packhorse-operator", "-n", SYSTEM)
+    cluster.run_kubectl("scale", *deployment, "--replicas=0")
+    try:
+        selector = "app.kubernetes.io/component=operator"
+        cluster.run_kubectl("wait", "pod", "-n", SYSTEM, "-l", selector, "--for=delete", "--timeout=120s")
+        yield
+    finally:
+        cluster.run_kubectl("scale", *deployment, "--replicas=1")
+        cluster.run_kubectl("rollout", "status", *deployment, "--timeout=180s")
 
 
 def make_namespace(cluster: Cluster) -> Namespace:

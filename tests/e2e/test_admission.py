@@ -1,8 +1,7 @@
 """What is refused for everybody at admission: changes of locked packages, and what is beyond a quota."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import yaml
 
 from tests.cluster import Cluster
 from tests.cluster.command import CommandError
-from tests.e2e.conftest import ROOT, SYSTEM, Namespace, eventually, make_namespace, pack, pool, resource
+from tests.e2e.conftest import ROOT, Namespace, eventually, make_namespace, pack, pool, resource, without_operator
 
 pytestmark = pytest.mark.cluster
 
@@ -61,20 +60,6 @@ def locked(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Na
     return namespace
 
 
-@contextmanager
-def without_operator(cluster: Cluster) -> Iterator[None]:
-    """For a while there is no operator at all."""
-    deployment = ("deployment/packhorse-operator", "-n", SYSTEM)
-    selector = "app.kubernetes.io/component=operator"
-    cluster.run_kubectl("scale", *deployment, "--replicas=0")
-    try:
-        cluster.run_kubectl("wait", "pod", "-n", SYSTEM, "-l", selector, "--for=delete", "--timeout=120s")
-        yield
-    finally:
-        cluster.run_kubectl("scale", *deployment, "--replicas=1")
-        cluster.run_kubectl("rollout", "status", *deployment, "--timeout=180s")
-
-
 CHANGED = yaml.safe_dump(package("locked", "1.0", sha256=OTHER))
 MOVED = yaml.safe_dump(package("locked", "1.0", blob="elsewhere.zip"))
 REPLACE = [
@@ -120,6 +105,7 @@ def test_kubectl_replace_by_force_does_not_get_past_the_lock(locked: Namespace) 
     assert locked.get("phpkg", "locked.1.0")["metadata"]["uid"] == before
 
 
+@pytest.mark.alone
 def test_the_lock_holds_while_the_operator_is_away(locked: Namespace, installed: Cluster) -> None:
     with without_operator(installed):
         for _, args, stdin in REPLACE:

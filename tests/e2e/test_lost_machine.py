@@ -8,7 +8,7 @@ import pytest
 from tests.cluster import Cluster
 from tests.e2e.conftest import SYSTEM, Namespace, eventually, pool, task
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 LOST = 300.0

@@ -14,6 +14,7 @@ def operator_pod(cluster: Cluster) -> str:
     return cluster.run_kubectl("get", "pods", "-n", SYSTEM, "-l", selector, running, "-o", "name").strip()
 
 
+@pytest.mark.alone
 def test_tasks_outlive_the_operator_and_none_runs_twice(namespace: Namespace, installed: Cluster) -> None:
     namespace.apply(pool("steady", 2, installed.task_image, taskSlotsPerNode=4))
     namespace.idle("steady", 2)

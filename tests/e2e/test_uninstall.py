@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from tests.cluster import Cluster
-from tests.e2e.conftest import ROOT, SYSTEM, Namespace, eventually, make_namespace, resource
+from tests.e2e.conftest import ROOT, Namespace, eventually, make_namespace, resource, without_operator
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 RELEASE = "leaving"
 HOME = "packhorse-leaving"
@@ -26,15 +26,8 @@ FINALIZERS = {"phapp": ["packhorse.dev/packages"], "phpkg": ["packhorse.dev/blob
 @pytest.fixture(scope="module")
 def alone(installed: Cluster) -> Iterator[Cluster]:
     """The cluster with no operator."""
-    deployment = ("deployment/packhorse-operator", "-n", SYSTEM)
-    installed.run_kubectl("scale", *deployment, "--replicas=0")
-    try:
-        selector = "app.kubernetes.io/component=operator"
-        installed.run_kubectl("wait", "pod", "-n", SYSTEM, "-l", selector, "--for=delete", "--timeout=120s")
+    with without_operator(installed):
         yield installed
-    finally:
-        installed.run_kubectl("scale", *deployment, "--replicas=1")
-        installed.run_kubectl("rollout", "status", *deployment, "--timeout=180s")
 
 
 @pytest.fixture

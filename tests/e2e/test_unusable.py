@@ -6,7 +6,6 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,17 @@ from azure.storage.blob import ContainerClient
 
 from tests.cluster import Cluster
 from tests.cluster.storage import embedded_storage
-from tests.e2e.conftest import SYSTEM, Namespace, eventually, make_namespace, pack, pool, resource, task
+from tests.e2e.conftest import (
+    SYSTEM,
+    Namespace,
+    eventually,
+    make_namespace,
+    pack,
+    pool,
+    resource,
+    task,
+    without_operator,
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -140,27 +149,14 @@ def test_a_blob_that_is_another_one(namespace: Namespace, installed: Cluster, bl
     assert namespace.finished("reads")["output"]["stdout"] == "other"
 
 
-@contextmanager
-def operator_away(installed: Cluster) -> Iterator[None]:
-    """Nobody looks meanwhile."""
-    scale = ("-n", SYSTEM, "scale", "deployment/packhorse-operator")
-    installed.run_kubectl(*scale, "--replicas=0")
-    selector = "app.kubernetes.io/component=operator"
-    installed.run_kubectl("-n", SYSTEM, "wait", "pod", "-l", selector, "--for=delete", "--timeout=120s")
-    try:
-        yield
-    finally:
-        installed.run_kubectl(*scale, "--replicas=1")
-        installed.run_kubectl("-n", SYSTEM, "rollout", "status", "deployment/packhorse-operator", "--timeout=120s")
-
-
+@pytest.mark.alone
 def test_content_that_is_damaged_and_content_that_is_hostile(
     namespace: Namespace, installed: Cluster, blobs: ContainerClient
 ) -> None:
     """Activation lets neither pass, so what it has pinned is forged here: the node trusts nobody."""
     active(namespace, blobs, "damaged")
     active(namespace, blobs, "hostile")
-    with operator_away(installed):
+    with without_operator(installed):
         put(blobs, namespace, "hostile.1", HOSTILE)
         etag = blobs.get_blob_client(f"{namespace.name}/hostile.1.zip").get_blob_properties().etag
         forged = {"sha256": hashlib.sha256(HOSTILE).hexdigest(), "size": len(HOSTILE), "etag": etag}
@@ -199,6 +195,7 @@ def test_a_package_that_the_disk_has_no_room_for(
     namespace.idle("large", 1)
 
 
+@pytest.mark.alone
 def test_a_storage_account_that_is_away(namespace: Namespace, installed: Cluster, blobs: ContainerClient) -> None:
     active(namespace, blobs, "away")
     scale = ("-n", SYSTEM, "scale", "deployment/packhorse-azurite")
