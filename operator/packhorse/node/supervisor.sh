@@ -48,7 +48,7 @@ lost() { # KEY; its processes ended with the container that was here before
 }
 
 forget() { # KEY
-    "$bb" chmod -R u+rwX "$run/$1" 2>/dev/null
+    "$bb" chmod -R u+rwX "$run/$1"/* "$run/$1"/.[!.]* 2>/dev/null # the folder itself is the agent's, mostly
     "$bb" rm -rf "$run/$1"
 }
 
