@@ -170,10 +170,11 @@ def test_content_that_is_damaged_and_content_that_is_hostile(
     told = unusable(namespace, "hostile", "../escape")
     assert told["Message"] == "Resource Unzip failed"
     assert len(events(namespace, "hostile")) == 1, "one cause, one event"
+    forge(namespace, "damaged.1", {"sha256": hashlib.sha256(GOOD).hexdigest()})
+    namespace.idle("damaged", 1)
     put(blobs, namespace, "hostile.1", GOOD)
-    for name in ("damaged", "hostile"):
-        namespace.cli("package", "activate", name, "1")
-        namespace.idle(name, 1)
+    namespace.cli("package", "activate", "hostile", "1")
+    namespace.idle("hostile", 1)
 
 
 def forge(namespace: Namespace, name: str, status: dict[str, Any]) -> None:
@@ -223,6 +224,11 @@ def test_a_storage_account_that_refuses(installed: Cluster, blobs: ContainerClie
         link(own, account)
         active(own, blobs, "guarded")
         link(own, {**account, "connectionString": wrong})
+        own.apply(resource("ApplicationPackage", "probe.1", applicationId="probe", version="1"))
+        eventually(
+            lambda: own.condition("phpkg", "probe.1", "StorageLinked").get("reason") == "StorageAccessDenied",
+            "the operator has noticed",
+        )
         one_node(own, installed, "guarded")
         told = unusable(own, "guarded", "StorageAccessDenied")
         assert told["code"] == "ApplicationPackageError"

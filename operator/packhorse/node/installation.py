@@ -67,7 +67,7 @@ def _ask(ask: Callable[[], PoolPackages], deadline: float) -> PoolPackages:
         try:
             return ask()
         except ServiceError as error:
-            if error.problem is not None:
+            if error.problem is not None and not error.busy:
                 raise InstallError(error.problem) from error
             if time.monotonic() > deadline:
                 details = (Detail("Cause", str(error)),)

@@ -25,19 +25,26 @@ class ServiceError(Exception):
 
     Attributes:
         problem: What it said, None where it did not answer.
+        busy: Asking again may help: it did not answer, or what it needs is away for now.
     """
 
-    def __init__(self, message: str, problem: Problem | None = None) -> None:
+    def __init__(self, message: str, problem: Problem | None = None, *, busy: bool = True) -> None:
         super().__init__(message)
         self.problem = problem
+        self.busy = busy
 
 
 class LeaveRefusedError(DownloadError):
-    """The node service gives no leave to fetch a package."""
+    """The node service gives no leave to fetch a package.
 
-    def __init__(self, problem: Problem) -> None:
+    Attributes:
+        busy: Asking again may help.
+    """
+
+    def __init__(self, problem: Problem, *, busy: bool = False) -> None:
         super().__init__(problem.cause)
         self.code = problem.code
+        self.busy = busy
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ class NodeServiceClient:
         try:
             return self._request("POST", DOWNLOADS_PATH, msgspec.json.encode(package), Download)
         except ServiceError as error:
-            raise LeaveRefusedError(error.problem or Problem("NodeServiceUnavailable", str(error))) from error
+            problem = error.problem or Problem("NodeServiceUnavailable", str(error))
+            raise LeaveRefusedError(problem, busy=error.busy) from error
 
     def _request(self, method: str, path: str, body: bytes | None, answer: type[T]) -> T:
         try:
@@ -106,4 +114,4 @@ class NodeServiceClient:
         except msgspec.DecodeError as error:
             raise ServiceError(f"the node service answered {response.status} and something unreadable") from error
         busy = response.status in {401, 503}
-        raise ServiceError(f"the node service answered {response.status}: {problem.cause}", None if busy else problem)
+        raise ServiceError(f"the node service answered {response.status}: {problem.cause}", problem, busy=busy)

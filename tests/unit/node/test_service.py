@@ -63,7 +63,7 @@ async def test_what_may_pass_by_itself_is_no_problem_of_the_packages(
     service.packages = (status, msgspec.json.encode(PROBLEM))
     with pytest.raises(ServiceError) as caught:
         await asyncio.to_thread(client.packages)
-    assert caught.value.problem is None
+    assert caught.value.busy
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"{}", b"\xff"])
