@@ -68,6 +68,11 @@ e2e: $(VENV)/.complete cluster ## End-to-end tests on the cluster
 	@echo "== end-to-end tests that take parts of the cluster away, one by one"
 	@$(PYTEST) tests/e2e -m alone
 
+# Chosen otherwise by e.g. BENCH_INSTALL="--load blender --rounds 3".
+.PHONY: bench-install
+bench-install: $(VENV)/.complete ## Measure installing packages against curl with unzip, and Azure's SDK with zipfile
+	@PYTHONPATH=operator $(PYTHON) -m benchmarks.install $(BENCH_INSTALL)
+
 .PHONY: crds
 crds: $(VENV)/.complete ## Generate the CRDs in crds/ and in the chart from the models
 	@PYTHONPATH=operator $(PYTHON) -m packhorse.model.crd --write crds

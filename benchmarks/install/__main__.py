@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.install.account import Account, running_account
 from benchmarks.install.contender import CONTENDERS, Order, Result
+from benchmarks.install.limits import limits
 from benchmarks.install.loads import Load, load
 from tests.cluster import apt
 from tests.cluster.cache import Cache
@@ -36,6 +37,8 @@ def main() -> None:
         with running_account(cache, folder) as account:
             for one in loads:
                 ratios[one.name] = compare(account, one, folder, arguments.rounds)
+                if arguments.limits and one.name == "blender":
+                    limits(cache, one, folder)
             if medium is not None:
                 together(account, medium, folder, arguments.nodes)
     for name, ratio in ratios.items():
@@ -49,6 +52,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--load", nargs="+", choices=("blender", "small", "stored"), help="default: all three")
     parser.add_argument("--rounds", type=int, default=5, help="of each contender and load (default: %(default)s)")
     parser.add_argument("--nodes", type=int, default=NODES, help="that fetch at once; 0: leave out")
+    parser.add_argument(
+        "--limits", action="store_true", help="with blender: also measure its steps by the fastest native tools"
+    )
     parser.set_defaults(load=["blender", "small", "stored"])
     return parser.parse_args()
 
@@ -98,30 +104,45 @@ def work(folder: Path) -> Iterator[Path]:
 
 
 def launch(name: str, wanted: Order) -> "subprocess.Popen[str]":
-    """Start a contender."""
+    """Start a contender, which then waits for the word to go."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.install.contender", name],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    if process.stdin is not None:
-        process.stdin.write(json.dumps(asdict(wanted)))
-        process.stdin.close()
+    say(process, json.dumps(asdict(wanted)))
+    hear(process)
     return process
 
 
 def start(name: str, wanted: Order) -> Result:
     """Run a contender to its end."""
-    return finish(launch(name, wanted))
+    process = launch(name, wanted)
+    say(process, "go")
+    return finish(process)
 
 
 def finish(process: "subprocess.Popen[str]") -> Result:
     """Wait for a contender."""
-    output = process.stdout.read() if process.stdout is not None else ""
-    if process.wait() != 0:
-        raise SystemExit("a contender failed; see above")
-    return Result(**json.loads(output))
+    result = Result(**json.loads(hear(process)))
+    process.wait()
+    return result
+
+
+def say(process: "subprocess.Popen[str]", line: str) -> None:
+    """Tell a contender something."""
+    if process.stdin is not None:
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+
+
+def hear(process: "subprocess.Popen[str]") -> str:
+    """Wait for what a contender says. Raises RuntimeError if it ended instead."""
+    line = process.stdout.readline() if process.stdout is not None else ""
+    if not line:
+        raise RuntimeError(f"a contender failed with exit code {process.wait()}; see above")
+    return line
 
 
 def show(name: str, results: list[Result], served: list[float]) -> None:
@@ -155,8 +176,10 @@ def together(account: Account, one: Load, folder: Path, nodes: int) -> None:
             places = [place / str(number) for number in range(nodes)]
             for each in places:
                 each.mkdir()
-            began = time.perf_counter()
             processes = [launch(name, order(account, one, url, etag, each, fetch_only=True)) for each in places]
+            began = time.perf_counter()
+            for process in processes:
+                say(process, "go")
             results = [finish(process) for process in processes]
             took = time.perf_counter() - began
             print(

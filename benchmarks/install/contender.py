@@ -1,6 +1,7 @@
 """One installation by one contender, in a process of its own: it prints what it measured as JSON.
 
-``python -m benchmarks.install.contender NAME``, with its order as JSON on standard input.
+``python -m benchmarks.install.contender NAME``, with its order as a line of JSON on standard input, and another line
+when it shall go.
 """
 
 import json
@@ -47,7 +48,7 @@ class Result:
         seconds: From the first request until the files can be used.
         fetched: Seconds until all bytes of the ZIP file had come.
         cpu: Seconds of CPU time, without Azurite's.
-        memory: Largest resident set of any one process of it, in bytes.
+        memory: Largest resident set of any one process of it, in bytes; this process's own 15 MB at least.
         durable: Seconds until the files survive a power failure; None where nobody cares.
     """
 
@@ -138,8 +139,10 @@ CONTENDERS = {"packhorse": packhorse, "curl+unzip": curl, "sdk+zipfile": sdk}
 
 
 def measure(name: str, order: Order) -> Result:
-    """Run a contender; what it loads first does not count."""
+    """Run a contender. It is loaded first, and then waits for the word to go: what it loads does not count."""
     run = CONTENDERS[name](order)
+    print("ready", flush=True)
+    sys.stdin.readline()
     cpu = _cpu()
     fetched, seconds, durable = run()
     return Result(seconds, fetched, _cpu() - cpu, _memory(), durable)
@@ -155,4 +158,4 @@ def _memory() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(sys.argv[1], Order(**json.load(sys.stdin))))))
+    print(json.dumps(asdict(measure(sys.argv[1], Order(**json.loads(sys.stdin.readline()))))))
