@@ -206,6 +206,11 @@ def _up_to_date(view: PoolView, nodes: Sequence[NodeStatus], upkeep: Plan, outda
         return Observation(NODES_UP_TO_DATE, None, azure.INVALID_REFERENCES, view.resolution.message)
     if upkeep.stopped:
         return Observation(NODES_UP_TO_DATE, False, ROLLING_UPDATE_STOPPED, upkeep.stopped)
+    missing = sum(not node.up_to_date for node in nodes) - outdated
+    if not outdated and missing:
+        return Observation(
+            NODES_UP_TO_DATE, False, "NodesStarting", f"{missing} of {len(nodes)} node(s) have yet to start"
+        )
     if not outdated:
         return Observation(NODES_UP_TO_DATE, True, "UpToDate")
     if view.pool.spec.node_update_policy is NodeUpdatePolicy.ROLLING:

@@ -136,7 +136,8 @@ class PoolController:
         """Where a node would get something else now than before, those that failed may well succeed."""
         uid = pool.metadata.uid
         packages = [str(item.package.directory) for item in resolution.packages or ()]
-        wanted = " ".join([fingerprint(pool), resolution.message, *packages])
+        pods = pool.spec.model_dump_json(include={"image", "template"})
+        wanted = " ".join([fingerprint(pool), pods, resolution.message, *packages])
         if self._wanted.get(uid, wanted) != wanted and resolution.packages is not None:
             self.retry([pool])
         self._wanted[uid] = wanted
