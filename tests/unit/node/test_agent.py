@@ -10,7 +10,8 @@ import pytest
 
 from packhorse.domain.environment import PREFIX
 from packhorse.node.layout import Layout
-from packhorse.protocol import EndTask, Package, RunningTask, TaskRecorded
+from packhorse.node.removals import Removals
+from packhorse.protocol import EndTask, Package, PackagesRemoved, RunningTask, TaskRecorded
 from tests.unit.archive.zips import Item, build
 from tests.unit.node.blobs import BlobServer, Request
 from tests.unit.node.machine import Machine, machine_of, run, until, wait_for
@@ -344,6 +345,20 @@ async def test_a_restart_while_a_package_is_fetched(machine: Machine, blob: Blob
     assert (await machine.hello()).tasks == (RunningTask("uid", 1),)
     await machine.started()
     assert (await machine.ended()).stdout == "the tool\n"
+
+
+async def test_packages_that_were_removed_are_told_once(machine: Machine) -> None:
+    """The init container notes them, since it has no connection."""
+    removed = PackagesRemoved(("blender:2.6",), 1000, "blender:2.7 needed room")
+    await machine.stop_agent()
+    Removals(machine.layout).add(removed)
+    machine.start_agent()
+    await machine.hello()
+    assert await machine.next(PackagesRemoved) == removed
+    await until(lambda: not machine.layout.removals.exists())
+    await machine.restart_agent()
+    await machine.service.send(run("exit 0"))
+    await machine.ended()
 
 
 async def test_a_message_of_an_unknown_kind_is_passed_over(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
