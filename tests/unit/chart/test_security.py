@@ -178,7 +178,7 @@ def test_rights_of_users() -> None:
     assert {label.removeprefix(to) for label in edit["metadata"]["labels"] if label.startswith(to)} == {"edit", "admin"}
     read, write = {"get", "list", "watch"}, {"create", "update", "patch", "delete", "deletecollection"}
     assert allowed(objects, "packhorse-view") == dict.fromkeys(KINDS | {"pools/scale"}, read)
-    others = {"pools/scale": {"update", "patch"}, "pods": {"get", "patch"}}
+    others = {"pools/scale": {"update", "patch"}, "pods": {"get", "list", "watch", "patch"}}
     assert allowed(objects, "packhorse-edit") == dict.fromkeys(KINDS, write) | others
 
 
