@@ -118,6 +118,15 @@ class PoolPackages(msgspec.Struct, frozen=True, rename="camel"):
     fingerprint: str = ""
 
 
+class DownloadLimits(msgspec.Struct, frozen=True, rename="camel"):
+    """How much a package may hold, as ``packhorse.archive.Limits`` has it."""
+
+    files: int
+    file_size: int
+    total_size: int
+    ratio: int
+
+
 class Download(msgspec.Struct, frozen=True, rename="camel"):
     """Leave to read one blob for some minutes.
 
@@ -125,11 +134,13 @@ class Download(msgspec.Struct, frozen=True, rename="camel"):
         url: With a signature, so never to be logged.
         etag: What ``If-Match`` has to say, so that a blob replaced meanwhile is not fetched.
         size: Length in bytes.
+        limits: How much the package may hold; None leaves it to the node.
     """
 
     url: str
     etag: str
     size: int
+    limits: DownloadLimits | None = None
 
     def __repr__(self) -> str:
         """Without the signature."""

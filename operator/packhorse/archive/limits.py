@@ -6,6 +6,9 @@ GIB = 1 << 30
 MIB = 1 << 20
 
 
+DIRECTORY_SIZE = 64 * MIB
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Caps on a package; generous by default, since a cap that honest packages meet is a fault of its own.
@@ -26,7 +29,12 @@ class Limits:
     ratio: int = 500
     path_length: int = 1024
     depth: int = 64
-    directory_size: int = 64 * MIB
+    directory_size: int = DIRECTORY_SIZE
+
+
+def directory_size(files: int) -> int:
+    """Bytes of a central directory that so many files may take: on average 256 a file, and never less than usual."""
+    return max(DIRECTORY_SIZE, 256 * files)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,10 +63,12 @@ class DownloadError(Exception):
 
     Attributes:
         code: Azure's name for the kind of failure.
+        busy: Asking for the blob again, after a while, may help.
         reason: What happened, for a person.
     """
 
     code = "BlobDownloadMiscError"
+    busy = False
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -385,9 +387,7 @@ class Transfer:
                 self._pause(failures, error)
 
     def _pause(self, failures: int, error: _TransientError) -> None:
-        backoff = min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures)
-        # Jitter, since hundreds of nodes may have failed in the same moment.
-        pause = max(error.pause, 0.0) + backoff * random.uniform(0.5, 1.0)  # noqa: S311
+        pause = max(error.pause, 0.0) + backoff(failures)
         if time.monotonic() + pause >= self._deadline:
             raise DownloadTimedOutError(f"{self.shown_url}: {error}, and the time for the download is over") from error
         logger.warning("%s: %s; failure %d in a row, next try in %.1f s", self.shown_url, error, failures, pause)
@@ -475,6 +475,12 @@ class Transfer:
                 self.landed = time.monotonic()
                 self._good = True
                 self._changed.notify_all()
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: with jitter, since hundreds of nodes may fail in one moment."""
+    longest: float = FIRST_PAUSE * 2.0 ** min(failures, 16)
+    return min(LONGEST_PAUSE, longest) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def _landed(part: _Range, stop: int) -> bool:

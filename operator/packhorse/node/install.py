@@ -8,8 +8,10 @@ fetched once however many ask for it, and what lies there without a holder is a 
 """
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
+import itertools
 import logging
 import os
 import re
@@ -20,9 +22,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from packhorse.archive import ArchiveError, Limits, Summary, unpack
+from packhorse.archive.limits import directory_size
 from packhorse.domain import azure
-from packhorse.node import durability
-from packhorse.node.download import BlobChangedError, DownloadError, StoppedError, Transfer, fetching
+from packhorse.node import durability, eviction
+from packhorse.node.download import BlobChangedError, DownloadError, StoppedError, Transfer, backoff, fetching
+from packhorse.node.eviction import Content, Eviction, InUse, Room
 from packhorse.protocol import Detail, Download, Package, Problem
 
 # Batch's own words, which its users know and search for.
@@ -35,6 +39,9 @@ DISK_FULL_REMEDY = (
 
 INSTALL_DEADLINE = 3600.0
 """Seconds that init container and agent give one package."""
+
+LEAVE_PATIENCE = 45.0
+"""Seconds for which leave to fetch is asked for again where it is refused for now, before that is told."""
 
 WORK_FOLDER = ".install"
 LOCK_POLL = 0.05
@@ -57,7 +64,15 @@ class InstallError(Exception):
 
 
 class DiskFullError(InstallError):
-    """There is no room for the package: the node is at fault, not the package."""
+    """There is no room for the package: the node is at fault, not the package.
+
+    Attributes:
+        needed: Bytes that have to be free for it, as far as is known: at least those of the ZIP file.
+    """
+
+    def __init__(self, problem: Problem, needed: int = 0) -> None:
+        super().__init__(problem)
+        self.needed = needed
 
 
 class _NoRoomError(OSError):
@@ -71,6 +86,10 @@ class _LockTimeoutError(Exception):
     """Somebody else holds the lock."""
 
 
+def _forget(_: Eviction) -> None:
+    """Tell nobody."""
+
+
 def install(
     package: Package,
     root: Path,
@@ -79,17 +98,27 @@ def install(
     limits: Limits,
     deadline: float,
     message: str = azure.INVALID_FOR_POOL,
+    in_use: InUse | None = None,
+    evicted: Callable[[Eviction], None] = _forget,
+    patience: float = LEAVE_PATIENCE,
 ) -> Path:
     """Install a package, unless it is there. Any number of threads and processes may ask for the same one.
+
+    Where it finds no room, content goes that nobody uses, least recently used first; none if even all of it would not
+    do.
 
     Args:
         package: What to install.
         root: The node's root directory.
-        request: Gets leave to fetch the package. Called again if the leave expires while the package is fetched. It
-            raises ``DownloadError`` if there is none; an ``OSError`` is told as that, anything else is passed on.
-        limits: How much the package may hold.
+        request: Gets leave to fetch the package. Called again if the leave expires while the package is fetched, and
+            where it raises a ``DownloadError`` that is ``busy``. Any other ends the installation; an ``OSError`` is
+            told as one, anything else is passed on.
+        limits: How much the package may hold; those of the leave count instead, if it has any.
         deadline: When to give up waiting and fetching, by ``time.monotonic()``.
         message: The first line of a failure: the pool's, or ``azure.INVALID_FOR_TASK``.
+        in_use: Tells what has to stay: this package as well, before it is asked for. None: everything stays.
+        evicted: Told of all content that went, in this thread.
+        patience: Seconds for which a refusal that may pass is met by asking again; never beyond the deadline.
 
     Returns:
         The directory of its files.
@@ -99,14 +128,21 @@ def install(
         InstallError: It could not be fetched or unpacked. Nothing of it is left.
     """
     installation = _Installation(package, root, message)
-    if installation.target.is_dir():
-        return installation.target
     # Steps name themselves to Batch's users by the one of two messages that fits.
     with installation.failures(DOWNLOAD_FAILED):
+        if eviction.mark_used(root, package):
+            return installation.target
         installation.work.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(installation.work / f"{installation.key}.lock", deadline):
-            if not installation.target.is_dir():
-                _install(installation, request, limits, deadline)
+            space = _Space(installation, in_use, evicted)
+            leave = _Leave(package, request, limits, deadline, patience)
+            while not eviction.mark_used(root, package):
+                try:
+                    _install(installation, space, leave)
+                except DiskFullError:
+                    # Others filled the disk meanwhile, or it has a quota. Each time something goes, so there is an end.
+                    if not space.make_some():
+                        raise
     return installation.target
 
 
@@ -121,6 +157,7 @@ def sweep(root: Path) -> None:
     work = root / WORK_FOLDER
     if not work.is_dir():
         return
+    eviction.sweep(work)
     keys = {path.name.removesuffix(".lock").removesuffix(durability.SUFFIX) for path in work.iterdir()}
     for key in sorted(keys):
         with contextlib.suppress(_LockTimeoutError), _locked(work / f"{key}.lock", deadline=0.0):
@@ -153,6 +190,7 @@ class _Installation:
         self.key = f"{package.application_id}.{package.version}.{package.sha256}".lower()
         self.work = root / WORK_FOLDER
         self.staging = self.work / self.key
+        self.need = Room(package.size, 1)
 
     def error(self, failed: str, cause: str) -> InstallError:
         """Return the error for a package that is at fault, or seems so."""
@@ -160,7 +198,8 @@ class _Installation:
 
     def disk_full(self, cause: str) -> DiskFullError:
         """Return the error for a node that has no room."""
-        return DiskFullError(Problem("DiskFull", DISK_FULL, self._details(DISK_FULL_REMEDY, cause)))
+        problem = Problem("DiskFull", DISK_FULL, self._details(DISK_FULL_REMEDY, cause))
+        return DiskFullError(problem, self.need.size)
 
     def _details(self, failed: str, cause: str) -> tuple[Detail, ...]:
         return (
@@ -184,9 +223,112 @@ class _Installation:
             raise self.error(failed, f"the node's disk: {error}") from error
 
 
-def _install(
-    installation: _Installation, request: Callable[[Package], Download], limits: Limits, deadline: float
-) -> None:
+class _Space:
+    """Room on the node's volume for one package."""
+
+    def __init__(self, installation: _Installation, in_use: InUse | None, evicted: Callable[[Eviction], None]) -> None:
+        self._installation = installation
+        self._in_use = in_use
+        self._evicted = evicted
+
+    def ensure(self, need: Room) -> None:
+        """See to it that so much is free. Raises OSError if it cannot be."""
+        self._installation.need = need
+        free = eviction.free_room(self._installation.work)
+        if free.covers(need):
+            return
+        contents = self._unused()
+        if sum((content.room for content in contents), start=free).covers(need):
+            for content in contents:
+                gone = self._evict(content)
+                free = free + content.room if gone else free
+                if gone and free.covers(need) and not self._free().covers(need):
+                    # Some file systems free what was removed only when it is written down.
+                    durability.sync_volume(self._installation.work)
+                if self._free().covers(need):
+                    return
+        raise _NoRoomError(_shortage(need, self._free(), self._unused()))
+
+    def make_some(self) -> bool:
+        """Remove what was used least recently, and tell whether there was anything."""
+        return any(self._evict(content) for content in self._unused())
+
+    def _free(self) -> Room:
+        return eviction.free_room(self._installation.work)
+
+    def _unused(self) -> list[Content]:
+        return [] if self._in_use is None else eviction.unused(self._installation.root, self._in_use)
+
+    def _evict(self, content: Content) -> bool:
+        if self._in_use is None:
+            return False
+        installation = self._installation
+        reason = f"room for {installation.package.reference}"
+        gone = eviction.evict(installation.root, installation.work, content, self._in_use, reason)
+        if gone is None:
+            return False
+        logger.info("Removed %s, %d bytes, unused on this node: %s", gone.directory, gone.freed, gone.reason)
+        self._evicted(gone)
+        return True
+
+
+def _shortage(need: Room, free: Room, unused: list[Content]) -> str:
+    if need.size > free.size:
+        evictable = sum(content.room.size for content in unused)
+        more = f", {evictable} are taken by packages that nobody uses" if unused else ""
+        return f"{need.size} bytes are needed, {free.size} are free{more}"
+    return f"{need.files} files are needed, the file system can take {free.files} more"
+
+
+class _Leave:
+    """Gets leave to fetch a package, as often as it takes."""
+
+    def __init__(
+        self,
+        package: Package,
+        request: Callable[[Package], Download],
+        limits: Limits,
+        deadline: float,
+        patience: float,
+    ) -> None:
+        self._package = package
+        self._request = request
+        self._limits = limits
+        self._patience = patience
+        self.deadline = deadline
+
+    def limits(self, download: Download) -> Limits:
+        """How much the package may hold: what the operator says, if it does."""
+        given = download.limits
+        if given is None:
+            return self._limits
+        return dataclasses.replace(
+            self._limits,
+            files=given.files,
+            file_size=given.file_size,
+            total_size=given.total_size,
+            ratio=given.ratio,
+            directory_size=directory_size(given.files),
+        )
+
+    def ask(self) -> Download:
+        """Ask for it, again for a while where that may help. Raises DownloadError, with what happened last."""
+        give_up = min(self.deadline, time.monotonic() + self._patience)
+        for failures in itertools.count(1):
+            try:
+                return self._request(self._package)
+            except OSError as error:
+                raise DownloadError(f"the node service cannot be asked for the package: {error}") from error
+            except DownloadError as error:
+                pause = backoff(failures)
+                if not error.busy or time.monotonic() + pause > give_up:
+                    raise
+                logger.warning("%s: %s; next try in %.1f s", self._package.reference, error.reason, pause)
+            time.sleep(pause)
+        raise AssertionError
+
+
+def _install(installation: _Installation, space: _Space, leave: _Leave) -> None:
     """Do it, while nobody else does."""
     started = time.monotonic()
     package, staging = installation.package, installation.staging
@@ -199,9 +341,9 @@ def _install(
             installation.failures(DOWNLOAD_FAILED),
             # Meanwhile, since it waits for the disk.
             durability.marking(installation.work, installation.key),
-            _transfer(package, archive, request, deadline) as transfer,
+            _transfer(package, archive, space, leave) as (transfer, limits),
         ):
-            summary = _unpack(installation, transfer, files, limits)
+            summary = _unpack(installation, transfer, files, limits, space)
             transfer.finish()
             fetched = transfer.landed
         with installation.failures(UNZIP_FAILED):
@@ -226,24 +368,16 @@ def _install(
 
 
 @contextlib.contextmanager
-def _transfer(
-    package: Package, archive: Path, request: Callable[[Package], Download], deadline: float
-) -> Iterator[Transfer]:
-    def ask() -> Download:
-        try:
-            return request(package)
-        except OSError as error:
-            raise DownloadError(f"the node service cannot be asked for the package: {error}") from error
-
-    download = ask()
+def _transfer(package: Package, archive: Path, space: _Space, leave: _Leave) -> Iterator[tuple[Transfer, Limits]]:
+    download = leave.ask()
     if download.size != package.size:
         raise BlobChangedError(f"the blob has {download.size} bytes, the package was activated with {package.size}")
-    _check_room(archive.parent, Summary(1, package.size))
-    with fetching(download, archive, sha256=package.sha256, deadline=deadline, renew=ask) as transfer:
-        yield transfer
+    space.ensure(_room(archive.parent, 1, package.size))
+    with fetching(download, archive, sha256=package.sha256, deadline=leave.deadline, renew=leave.ask) as transfer:
+        yield transfer, leave.limits(download)
 
 
-def _unpack(installation: _Installation, transfer: Transfer, files: Path, limits: Limits) -> Summary:
+def _unpack(installation: _Installation, transfer: Transfer, files: Path, limits: Limits, space: _Space) -> Summary:
     """Unpack what lands, while the rest is on its way.
 
     That is before its digest is known, and safe all the same: what is unpacked is judged as if a stranger had sent it,
@@ -251,12 +385,12 @@ def _unpack(installation: _Installation, transfer: Transfer, files: Path, limits
     right. What is wrong with it is told only then, too: for another content than the pinned one, that is the failure.
     """
 
-    def check_room(summary: Summary) -> None:
-        _check_room(files.parent, Summary(summary.files, summary.unpacked_size + transfer.missing))
+    def ensure_room(summary: Summary) -> None:
+        space.ensure(_room(files.parent, summary.files, summary.unpacked_size + transfer.missing))
 
     try:
         with installation.failures(UNZIP_FAILED):
-            return unpack(transfer.read_at, installation.package.size, files, limits, before_writing=check_room)
+            return unpack(transfer.read_at, installation.package.size, files, limits, before_writing=ensure_room)
     except StoppedError:
         transfer.finish()
         raise
@@ -268,17 +402,9 @@ def _unpack(installation: _Installation, transfer: Transfer, files: Path, limits
         raise
 
 
-def _check_room(folder: Path, summary: Summary) -> None:
-    """Raise ``_NoRoomError`` unless so many files of so many bytes in all find room."""
-    volume = os.statvfs(folder)
-    free = volume.f_bavail * volume.f_frsize
-    # The last block of a file is filled by half on average.
-    needed = summary.unpacked_size + summary.files * volume.f_frsize // 2
-    if needed > free:
-        raise _NoRoomError(f"{needed} bytes are needed, {free} are free")
-    # Some file systems have no fixed number of files, and tell 0.
-    if volume.f_files and summary.files > volume.f_favail:
-        raise _NoRoomError(f"{summary.files} files are needed, the file system can take {volume.f_favail} more")
+def _room(folder: Path, files: int, size: int) -> Room:
+    """What so many files of so many bytes in all take: of each file's last block, half is lost on average."""
+    return Room(size + files * os.statvfs(folder).f_frsize // 2, files)
 
 
 def _publish(files: Path, target: Path, root: Path) -> None:
