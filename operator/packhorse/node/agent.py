@@ -7,8 +7,9 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -17,10 +18,11 @@ from packhorse.clock import timestamp
 from packhorse.domain import azure
 from packhorse.node.attempts import AttemptFiles, Record, attempt_key, launch_script
 from packhorse.node.connection import Connection
+from packhorse.node.eviction import Eviction, mark_used
 from packhorse.node.health import Health
 from packhorse.node.install import INSTALL_DEADLINE, DiskFullError, InstallError, install
 from packhorse.node.layout import Layout
-from packhorse.node.removals import Removals
+from packhorse.node.removals import Removals, packages_removed
 from packhorse.node.service import Address, NodeServiceClient
 from packhorse.node.start_task import StartTaskRun
 from packhorse.node.supervision import BOOTED, CUT_OFF, Supervision
@@ -78,7 +80,12 @@ class Agent:
         self._deployed = msgspec.json.decode(layout.deployed.read_bytes(), type=PoolPackages)
         self._connection = Connection(address, context, hello=self._hello, take=self._take, sent=self._sent)
         self._supervisor = Supervision(layout, self._heard, self._cut_off)
-        self._health = Health(layout, lambda problem: self._connection.send(NodeProblem(problem)))
+        self._health = Health(
+            layout,
+            report=lambda problem: self._connection.send(NodeProblem(problem)),
+            in_use=self._in_use,
+            evicted=self._evicted,
+        )
         self._removals = Removals(layout)
         self._start_task = self._start_task_run()
         self._booted = asyncio.Event()
@@ -214,14 +221,13 @@ class Agent:
         message = attempt.record.message
         try:
             for package in message.packages:
-                await asyncio.to_thread(self._install, package)
+                await self._install(package)
             if attempt.end is None:
                 self._launch(attempt)
                 self._tell_start(attempt)
         except DiskFullError as error:
-            needed = getattr(error, "needed", 0) or 0
-            if self._health.could_fit(needed):
-                self._health.disk_full(error.problem, needed)
+            if self._health.could_fit(error.needed):
+                self._health.disk_full(error.problem, error.needed)
                 self._over(attempt, lost=True)
             else:
                 self._over(attempt, problem=error.problem)
@@ -234,20 +240,49 @@ class Agent:
             _log.exception("attempt %s cannot be prepared", attempt.record.key)
             self._over(attempt, problem=Problem("Unknown", f"The node could not prepare the task: {error!r}"))
 
-    def _install(self, package: Package) -> None:
-        install(
-            package,
-            self._layout.root,
-            self._service.download,
-            limits=Limits(),
-            deadline=time.monotonic() + INSTALL_DEADLINE,
-            message=azure.INVALID_FOR_TASK,
-        )
+    async def _install(self, package: Package) -> None:
+        gone: list[Eviction] = []
+        try:
+            await asyncio.to_thread(
+                install,
+                package,
+                self._layout.root,
+                self._service.download,
+                limits=Limits(),
+                deadline=time.monotonic() + INSTALL_DEADLINE,
+                message=azure.INVALID_FOR_TASK,
+                in_use=self._in_use,
+                evicted=gone.append,
+            )
+        finally:
+            if gone:
+                self._evicted(gone)
+
+    def _in_use(self) -> set[PurePosixPath]:
+        """What has to stay on the node: the pool's packages, and those of the tasks here. Called in any thread."""
+        packages = [item.package for item in self._deployed.packages]
+        for attempt in tuple(self._attempts.values()):
+            packages += attempt.record.message.packages
+        return {package.directory for package in packages}
+
+    def _evicted(self, gone: Sequence[Eviction]) -> None:
+        removed = packages_removed(gone)
+        self._removals.add(removed)
+        self._connection.send(removed)
+
+    def _mark_used(self, own: Sequence[Package]) -> None:
+        """Remember when packages were last used: what was not for the longest time goes first."""
+        for package in (*(item.package for item in self._deployed.packages), *own):
+            try:
+                mark_used(self._layout.root, package)
+            except OSError as error:
+                _log.warning("it cannot be noted that %s is used: %s", package.reference, error)
 
     def _launch(self, attempt: _Attempt) -> None:
         record = attempt.record
         script = launch_script(record.message, self._layout, self._deployed.environment)
         self._files.make_launch(record.key, script)
+        self._mark_used(record.message.packages)
         attempt.launched = True
         self._supervisor.ask(f"run {record.key}")
         self._limit(attempt, 0.0)

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from packhorse.node import beneath
-from packhorse.node.install import DISK_FULL, DISK_FULL_ERRORS, DISK_FULL_REMEDY
+from packhorse.node.eviction import Eviction, InUse, Room, evict, free_room, unused
+from packhorse.node.install import DISK_FULL, DISK_FULL_ERRORS, DISK_FULL_REMEDY, WORK_FOLDER
 from packhorse.node.layout import Layout
 from packhorse.protocol import Detail, Problem
 
@@ -14,9 +15,13 @@ _log = logging.getLogger(__name__)
 
 INTERVAL = 5.0
 """Seconds between two looks at a full disk."""
+LONGEST_INTERVAL = 300.0
+"""Seconds at most: each time that the disk is full again soon after, they are twice as many."""
+SOON = 60.0
 LEAST_ROOM = 64 * 1024 * 1024
 """Bytes that have to be free on a disk that was full, so that it is not full again at once; less on a small one."""
 PROBE = b"\0" * 65536
+REASON = "room on a full disk"
 
 
 def disk_full_problem(error: OSError) -> Problem | None:
@@ -33,15 +38,28 @@ class Health:
     Args:
         layout: Of the node.
         report: Gets every change: a problem, or None when there is none any more.
+        in_use: Tells which packages have to stay when room is made.
+        evicted: Gets the packages that went.
     """
 
-    def __init__(self, layout: Layout, report: Callable[[Problem | None], None]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        report: Callable[[Problem | None], None],
+        in_use: InUse,
+        evicted: Callable[[Sequence[Eviction]], None],
+    ) -> None:
         self._layout = layout
         self._report = report
+        self._in_use = in_use
+        self._evicted = evicted
         self._disk: Problem | None = None
         self._supervision: Problem | None = None
         self._needed = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._interval = INTERVAL
+        self._cleared = float("-inf")
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def problem(self) -> Problem | None:
@@ -55,8 +73,7 @@ class Health:
 
     def could_fit(self, needed: int) -> bool:
         """Whether the disk has so many bytes at all, used or free."""
-        volume = os.statvfs(self._layout.root)
-        return needed <= volume.f_blocks * volume.f_frsize
+        return needed <= self._size()
 
     def disk_full(self, problem: Problem, needed: int = 0) -> None:
         """There is no room on the disk. The problem stays until so many bytes are free."""
@@ -64,8 +81,11 @@ class Health:
         before = self.problem
         self._disk = self._disk or problem
         self._needed = max(self._needed, needed)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._look)
+        if self._watch is None:
+            loop = asyncio.get_running_loop()
+            again = loop.time() - self._cleared < max(SOON, 2 * self._interval)
+            self._interval = min(self._interval * 2, LONGEST_INTERVAL) if again else INTERVAL
+            self._watch = loop.create_task(self._await_room())
         self._tell(before)
 
     def trouble(self, error: OSError) -> bool:
@@ -77,26 +97,33 @@ class Health:
 
     def stop(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
-    def _look(self) -> None:
-        if not self._has_room():
-            self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._look)
-            return
+    async def _await_room(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            gone: list[Eviction] = []
+            enough = await asyncio.to_thread(self._look, gone)
+            if gone:
+                self._evicted(gone)
+            if enough:
+                break
         _log.info("there is room on the disk again")
         before = self.problem
-        self._disk, self._needed, self._timer = None, 0, None
+        self._disk, self._needed, self._watch = None, 0, None
+        self._cleared = asyncio.get_running_loop().time()
         self._tell(before)
 
-    def _has_room(self) -> bool:
-        volume = os.statvfs(self._layout.root)
-        least = min(LEAST_ROOM, volume.f_blocks * volume.f_frsize // 8)
-        if volume.f_bavail * volume.f_frsize < max(self._needed, least):
-            return False
-        # Quotas, and file systems that have no room for more files, show when a file is written.
+    def _look(self, gone: list[Eviction]) -> bool:
+        """Whether there is room. What nobody uses by now is removed for it, and told in the list."""
+        need = Room(max(self._needed, min(LEAST_ROOM, self._size() // 8)), 1)
         try:
+            self._make_room(need, gone)
+            if not free_room(self._layout.root).covers(need):
+                return False
+            # A quota shows only when a file is written.
             with beneath.folder(self._layout.agent) as agent:
                 beneath.write(agent, "probe", PROBE, 0o600)
                 beneath.remove(agent, "probe")
@@ -104,6 +131,27 @@ class Health:
             _log.info("no room yet: %s", error)
             return False
         return True
+
+    def _make_room(self, need: Room, gone: list[Eviction]) -> None:
+        root = self._layout.root
+        free = free_room(root)
+        if free.covers(need):
+            return
+        contents = unused(root, self._in_use)
+        if not sum((content.room for content in contents), start=free).covers(need):
+            return
+        work = root / WORK_FOLDER
+        work.mkdir(mode=0o700, exist_ok=True)
+        for content in contents:
+            if free_room(root).covers(need):
+                break
+            removed = evict(root, work, content, self._in_use, REASON)
+            if removed is not None:
+                gone.append(removed)
+
+    def _size(self) -> int:
+        volume = os.statvfs(self._layout.root)
+        return volume.f_blocks * volume.f_frsize
 
     def _tell(self, before: Problem | None) -> None:
         if self.problem != before:

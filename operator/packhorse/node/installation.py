@@ -10,9 +10,11 @@ import msgspec
 
 from packhorse.archive import Limits
 from packhorse.domain import azure
+from packhorse.node.eviction import Eviction
 from packhorse.node.health import disk_full_problem
 from packhorse.node.install import INSTALL_DEADLINE, InstallError, install, sweep
 from packhorse.node.layout import Layout
+from packhorse.node.removals import Removals, packages_removed
 from packhorse.node.service import NodeServiceClient, ServiceError
 from packhorse.protocol import Detail, PoolPackages, Problem
 
@@ -37,16 +39,25 @@ def _install_pool_packages(layout: Layout, service: NodeServiceClient) -> None:
     layout.prepare()
     sweep(layout.root)
     wanted = _ask(service.packages, time.monotonic() + SERVICE_DEADLINE)
-    for item in wanted.packages:
-        install(
-            item.package,
-            layout.root,
-            service.download,
-            limits=Limits(),
-            deadline=time.monotonic() + INSTALL_DEADLINE,
-            message=azure.INVALID_FOR_POOL,
-        )
-        _log.info("%s is there: %s", item.package.reference, layout.root / item.package.directory)
+    directories = {item.package.directory for item in wanted.packages}
+    gone: list[Eviction] = []
+    try:
+        for item in wanted.packages:
+            install(
+                item.package,
+                layout.root,
+                service.download,
+                limits=Limits(),
+                deadline=time.monotonic() + INSTALL_DEADLINE,
+                message=azure.INVALID_FOR_POOL,
+                in_use=lambda: directories,
+                evicted=gone.append,
+            )
+            _log.info("%s is there: %s", item.package.reference, layout.root / item.package.directory)
+    finally:
+        removals = Removals(layout)
+        for eviction in gone:  # the agent tells of it, since there is no connection yet
+            removals.add(packages_removed([eviction]))
     layout.write_start(wanted.environment)
     layout.write_deployed(msgspec.json.encode(wanted))
 

@@ -1,14 +1,22 @@
 """Packages that were removed to make room, noted until the operator was told."""
 
 import logging
+from collections.abc import Sequence
 
 import msgspec
 
 from packhorse.node import beneath
+from packhorse.node.eviction import Eviction
 from packhorse.node.layout import Layout
 from packhorse.protocol import PackagesRemoved
 
 _log = logging.getLogger(__name__)
+
+
+def packages_removed(gone: Sequence[Eviction]) -> PackagesRemoved:
+    """What to tell of packages that went, at least one, all for the same reason."""
+    references = tuple(eviction.reference for eviction in gone)
+    return PackagesRemoved(references, sum(eviction.freed for eviction in gone), gone[0].reason)
 
 
 class Removals:

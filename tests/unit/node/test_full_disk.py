@@ -5,8 +5,8 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from packhorse.node import agent as module
 from packhorse.node import health, start_task
 from packhorse.node.attempts import AttemptFiles
+from packhorse.node.eviction import Eviction, InUse
 from packhorse.node.install import DiskFullError
 from packhorse.node.layout import Layout
 from packhorse.protocol import (
@@ -21,6 +22,7 @@ from packhorse.protocol import (
     Hello,
     NodeProblem,
     Package,
+    PackagesRemoved,
     Problem,
     StartTask,
     StartTaskChanged,
@@ -41,13 +43,19 @@ class Disk:
     def __init__(self) -> None:
         self.needed = 0
         self.errno = 0
+        self.evictions: list[Eviction] = []
+        self.in_use: set[PurePosixPath] = set()
 
-    def install(self, *_: object, **__: object) -> None:
+    def install(  # the signature of what it stands for
+        self, package: Package, *_: object, in_use: InUse, evicted: Callable[[Eviction], None], **__: object
+    ) -> None:
         """In place of the installation of a package."""
+        self.in_use = set(in_use())
+        for gone in self.evictions:
+            evicted(gone)
         if self.needed:
-            error = DiskFullError(FULL)
-            error.needed = self.needed  # type: ignore[attr-defined, unused-ignore]
-            raise error
+            raise DiskFullError(FULL, self.needed)
+        assert package == TOOL
 
     def check(self) -> None:
         if self.errno:
@@ -74,7 +82,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 def room(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether there is room; looked at often."""
     has = [False]
-    monkeypatch.setattr(health.Health, "_has_room", lambda _: has[0])
+    monkeypatch.setattr(health.Health, "_look", lambda *_: has[0])
     return has
 
 
@@ -97,6 +105,40 @@ async def test_a_package_that_finds_no_room_here_is_installed_elsewhere(
     assert (await machine.ended()).exit_code == 0
     await machine.service.hang_up()
     assert (await machine.hello()).problem is None
+
+
+@pytest.mark.parametrize("needed", [0, 4096])
+async def test_what_went_for_a_package_is_told(machine: Machine, disk: Disk, room: list[bool], needed: int) -> None:
+    """Whether it was enough or not. What the pool and the tasks here use stays."""
+    disk.needed = needed
+    disk.evictions = [
+        Eviction(f"old:{version}", PurePosixPath("applications/old", version), 5, "room for tool:1")
+        for version in ("1", "2")
+    ]
+    await machine.service.send(run("exit 0", packages=(TOOL,)))
+    assert await machine.next(PackagesRemoved) == PackagesRemoved(("old:1", "old:2"), 10, "room for tool:1")
+    if needed:
+        await machine.next(NodeProblem)
+    else:
+        await machine.started()
+    assert (await machine.ended()).lost == bool(needed)
+    assert disk.in_use == {TOOL.directory, *(item.package.directory for item in DEPLOYED.packages)}
+    room[0] = True
+    if needed:
+        await machine.next(NodeProblem)
+    await machine.service.send(TaskRecorded("uid", 1))
+    disk.evictions, disk.needed = [], 0
+    await machine.restart_agent()
+
+
+async def test_packages_are_marked_when_a_task_uses_them(machine: Machine, disk: Disk) -> None:
+    assert disk.needed == 0
+    content = machine.layout.root / DEPLOYED.packages[0].package.directory
+    content.mkdir(parents=True)
+    os.utime(content, (0, 0))
+    await machine.service.send(run("exit 0"))
+    await machine.ended()
+    assert content.stat().st_mtime > 0
 
 
 async def test_a_package_that_no_node_of_the_pool_has_room_for_fails_its_task(machine: Machine, disk: Disk) -> None:

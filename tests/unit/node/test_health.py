@@ -3,13 +3,15 @@
 import asyncio
 import errno
 import os
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
 import pytest
 
 from packhorse.node import beneath
 from packhorse.node import health as module
+from packhorse.node.eviction import Content, Eviction, InUse, Room
 from packhorse.node.health import Health
 from packhorse.node.layout import Layout
 from packhorse.protocol import Problem
@@ -30,9 +32,25 @@ class Volume:
         self.refuses = False
         self.looks = 0
 
+        self.contents: list[Content] = []
+
     def statvfs(self, _: Path) -> SimpleNamespace:
+        return SimpleNamespace(f_frsize=BLOCK, f_blocks=self.size // BLOCK)
+
+    def free_room(self, _: Path) -> Room:
         self.looks += 1
-        return SimpleNamespace(f_frsize=BLOCK, f_blocks=self.size // BLOCK, f_bavail=self.free // BLOCK)
+        return Room(self.free, 1000)
+
+    def unused(self, _: Path, in_use: InUse) -> list[Content]:
+        return [content for content in self.contents if content.directory not in in_use()]
+
+    def evict(self, root: Path, work: Path, content: Content, in_use: InUse, reason: str) -> Eviction | None:
+        assert work.is_dir()
+        assert work.parent == root
+        assert content.directory not in in_use()
+        self.contents.remove(content)
+        self.free += content.room.size
+        return Eviction(content.reference, content.directory, content.room.size, reason)
 
     def write(self, parent: int, name: str, content: bytes, mode: int) -> None:
         if self.refuses:
@@ -46,7 +64,9 @@ class Node:
     def __init__(self, layout: Layout, volume: Volume) -> None:
         self.volume = volume
         self.told: asyncio.Queue[Problem | None] = asyncio.Queue()
-        self.health = Health(layout, self.told.put_nowait)
+        self.used: set[PurePosixPath] = set()
+        self.gone: list[Sequence[Eviction]] = []
+        self.health = Health(layout, report=self.told.put_nowait, in_use=lambda: self.used, evicted=self.gone.append)
 
     async def next(self) -> Problem | None:
         async with asyncio.timeout(PATIENCE):
@@ -64,7 +84,10 @@ class Node:
 def node(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Node:
     volume = Volume()
     monkeypatch.setattr(module, "INTERVAL", 0.001)
+    monkeypatch.setattr(module, "LONGEST_INTERVAL", 0.004)
     monkeypatch.setattr(module, "os", SimpleNamespace(statvfs=volume.statvfs, strerror=os.strerror))
+    for name in ("free_room", "unused", "evict"):
+        monkeypatch.setattr(module, name, getattr(volume, name))
     monkeypatch.setattr(beneath, "write", volume.write)
     return Node(layout, volume)
 
@@ -156,9 +179,49 @@ async def test_two_problems_at_once(node: Node) -> None:
 async def test_the_real_disk_of_this_machine_has_room(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "INTERVAL", 0.001)
     monkeypatch.setattr(module, "LEAST_ROOM", BLOCK)
+    gone: list[Sequence[Eviction]] = []
     told: asyncio.Queue[Problem | None] = asyncio.Queue()
-    health = Health(layout, told.put_nowait)
+    health = Health(layout, report=told.put_nowait, in_use=set, evicted=gone.append)
     health.disk_full(FULL)
     async with asyncio.timeout(PATIENCE):
         assert [await told.get(), await told.get()] == [FULL, None]
     assert not (layout.agent / "probe").exists()
+    assert gone == []
+
+
+def content(version: str, size: int) -> Content:
+    return Content(PurePosixPath("applications", "tool", version, "0" * 64), 0.0, Room(size, 10))
+
+
+async def test_packages_that_nobody_uses_any_more_make_room(node: Node) -> None:
+    """As when the task has ended whose package left no room for another's. No more goes than has to."""
+    node.volume.contents = [content(version, GIB) for version in ("1", "2", "3", "4")]
+    node.used = {each.directory for each in node.volume.contents}
+    node.health.disk_full(FULL, 2 * GIB)
+    assert await node.next() == FULL
+    await node.looked(3)
+    assert node.gone == []
+    node.used = {node.volume.contents[1].directory}
+    assert await node.next() is None
+    ((first, second),) = node.gone
+    assert (first.reference, second.reference) == ("tool:1", "tool:3")
+    assert first.freed == GIB
+
+
+async def test_nothing_goes_where_all_of_it_would_not_do(node: Node) -> None:
+    node.volume.contents = [content("1", GIB)]
+    node.health.disk_full(FULL, 2 * GIB)
+    await node.looked(3)
+    assert (node.gone, len(node.volume.contents)) == ([], 1)
+    node.health.stop()
+
+
+async def test_a_disk_that_is_full_again_soon_is_looked_at_less_often(node: Node) -> None:
+    """Else a task that fills it would come and go every few seconds."""
+    node.volume.free = GIB
+    intervals = []
+    for _ in range(4):
+        node.health.disk_full(FULL)
+        intervals.append(node.health._interval)
+        assert [await node.next(), await node.next()] == [FULL, None]
+    assert intervals == [0.001, 0.002, 0.004, 0.004]

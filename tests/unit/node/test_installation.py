@@ -5,8 +5,8 @@ import errno
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
 import msgspec
@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from packhorse.node import beneath, durability
 from packhorse.node import installation as module
 from packhorse.node import layout as layout_module
-from packhorse.node.install import InstallError
+from packhorse.node.eviction import Eviction, InUse
+from packhorse.node.install import DiskFullError, InstallError
 from packhorse.node.installation import install_pool_packages, tell
 from packhorse.node.layout import Layout
+from packhorse.node.removals import Removals
 from packhorse.node.service import Address, NodeServiceClient, ServiceError
-from packhorse.protocol import Detail, Download, Package, PoolPackages, Problem, VisiblePackage
+from packhorse.protocol import Detail, Download, Package, PackagesRemoved, PoolPackages, Problem, VisiblePackage
 from tests.unit.archive.zips import Item, build
 from tests.unit.node.blobs import BlobServer
 from tests.unit.node.service import NodeService
@@ -79,6 +81,27 @@ async def test_another_start_fetches_nothing_that_is_there(
     await install(empty, service)
     assert len(blob.requests) == 1
     assert "'A=2'" in empty.start.read_text()
+
+
+async def test_room_is_made_by_what_the_pool_does_not_use(
+    empty: Layout, service: NodeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent tells of it, also where the installation failed for all that."""
+    old = Eviction("tool:0", PurePosixPath("applications/tool/0"), 7, "room for Tool:1")
+    kept: list[object] = []
+
+    def fail(*_: object, in_use: InUse, evicted: Callable[[Eviction], None], **__: object) -> None:
+        kept.extend(in_use())
+        evicted(old)
+        raise DiskFullError(Problem("DiskFull", "full"), 9)
+
+    service.packages = WANTED
+    monkeypatch.setattr(module, "install", fail)
+    for times in (1, 2):
+        with pytest.raises(DiskFullError):
+            await install(empty, service)
+        assert Removals(empty).waiting == (PackagesRemoved(("tool:0",), 7, "room for Tool:1"),) * times
+    assert set(kept) == {TOOL.directory}
 
 
 async def test_a_package_that_cannot_be_had(empty: Layout, service: NodeService) -> None:

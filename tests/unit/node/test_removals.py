@@ -1,15 +1,21 @@
 """Packages that were removed, noted until the operator knows."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
+from packhorse.node.eviction import Eviction
 from packhorse.node.layout import Layout
-from packhorse.node.removals import Removals
+from packhorse.node.removals import Removals, packages_removed
 from packhorse.protocol import PackagesRemoved
 
 ONE = PackagesRemoved(("blender:2.7", "ffmpeg:7"), 12, "blender:3.0 needed room")
 TWO = PackagesRemoved(("tool:1",), 3, "tool:2 needed room")
+
+
+def test_what_went_together_is_told_together() -> None:
+    gone = [Eviction(f"tool:{number}", PurePosixPath("applications"), number, "room for x:1") for number in (1, 2)]
+    assert packages_removed(gone) == PackagesRemoved(("tool:1", "tool:2"), 3, "room for x:1")
 
 
 def test_noted_until_it_is_told(layout: Layout) -> None:
