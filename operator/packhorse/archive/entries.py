@@ -5,6 +5,7 @@ overlap, nothing hides between them, and a reader that goes from header to heade
 """
 
 import calendar
+import functools
 import stat
 import struct
 from collections.abc import Iterator
@@ -50,6 +51,9 @@ class Kind(Enum):
     LINK = "symbolic link"
 
 
+KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.LINK}
+
+
 @dataclass(slots=True)
 class Entry:
     """One entry.
@@ -81,6 +85,12 @@ class Entry:
     size: int
     offset: int
     data_offset: int = -1
+
+    @property
+    def plain_name(self) -> bool:
+        """Whether its name is ASCII and means what it says: no extra field tells another one."""
+        name = self.raw_name
+        return name.isascii() and name.decode("ascii").removesuffix("/") == self.name
 
 
 def read_entries(read_at: ReadAt, end: End) -> Iterator[Entry]:
@@ -121,14 +131,14 @@ def _kind(record: CentralRecord) -> Kind:
     # File types are believed whatever system the entry claims to be from, since other readers do the same.
     file_type = stat.S_IFMT(record.attributes >> 16)
     slash = record.name.endswith("/")
-    kinds = {0: Kind.FOLDER if slash else Kind.FILE, stat.S_IFREG: Kind.FILE, stat.S_IFLNK: Kind.LINK}
-    kind = Kind.FOLDER if file_type == stat.S_IFDIR else kinds.get(file_type)
+    kind = KINDS.get(file_type) if file_type else Kind.FOLDER if slash else Kind.FILE
     if kind is None:
         raise ArchiveError(
             "is a device, a FIFO or a socket", entry=record.name, remedy="Leave it out: packages hold files only."
         )
     # PKWARE's and ASi's Unix fields end in the target of a hard link, or in the numbers of a device.
-    pkware, asi = (record.extra.get(field, b"") for field in (records.EXTRA_PKWARE_UNIX, records.EXTRA_ASI_UNIX))
+    pkware = record.extra.get(records.EXTRA_PKWARE_UNIX, b"")
+    asi = record.extra.get(records.EXTRA_ASI_UNIX, b"")
     if len(pkware) > 12 or (len(asi) > 14 and kind is not Kind.LINK):
         raise ArchiveError("is a hard link or a device", entry=record.name, remedy="Pack it as a file of its own.")
     if slash is not (kind is Kind.FOLDER):
@@ -159,7 +169,12 @@ def _modified(record: CentralRecord) -> int | None:
     if len(timestamp) >= 5 and timestamp[0] & 1:
         seconds: int = struct.unpack_from("<l", timestamp, 1)[0]
         return seconds
-    date, time = divmod(record.dos_time, 1 << 16)
+    return _dos_time(record.dos_time)
+
+
+@functools.lru_cache(maxsize=4096)
+def _dos_time(stamp: int) -> int | None:
+    date, time = divmod(stamp, 1 << 16)
     year, month, day = 1980 + (date >> 9), date >> 5 & 15, date & 31
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return None
@@ -186,11 +201,7 @@ def read_layout(read_at: ReadAt, entries: list[Entry], end: End) -> Iterator[Ent
     for number, entry in enumerate(entries):
         if entry.offset > position:
             raise ArchiveError("comes after bytes that belong to no entry", entry=entry.name)
-        header = records.read_local_header(read_at, entry.offset, len(entry.raw_name))
-        if header is None:
-            raise ArchiveError("is in the central directory, but not in the file", entry=entry.name)
-        _compare(entry, header)
-        entry.data_offset = entry.offset + header.length
+        entry.data_offset = entry.offset + _header_length(read_at, entry)
         position = entry.data_offset + entry.compressed
         following = entries[number + 1].offset if number + 1 < len(entries) else end.offset
         # Before its data are read: an entry cannot take what belongs to the next one.
@@ -214,6 +225,22 @@ def _overlap(entry: Entry, number: int, entries: list[Entry]) -> None:
     if number + 1 < len(entries):
         raise ArchiveError("overlaps another entry", entry=entries[number + 1].name)
     raise ArchiveError("overlaps the central directory", entry=entry.name)
+
+
+def _header_length(read_at: ReadAt, entry: Entry) -> int:
+    """Compare an entry with the header before its data, and return its length. Raises ArchiveError."""
+    # Most are plain, and there may be very many.
+    if not entry.flags & records.FLAG_DESCRIPTOR and entry.plain_name:
+        data = read_at(entry.offset, records.LOCAL.size + len(entry.raw_name))
+        expected = (entry.flags, entry.method, entry.crc, entry.compressed, entry.size)
+        length = records.plain_header_length(data, expected, entry.raw_name)
+        if length is not None:
+            return length
+    header = records.read_local_header(read_at, entry.offset, len(entry.raw_name))
+    if header is None:
+        raise ArchiveError("is in the central directory, but not in the file", entry=entry.name)
+    _compare(entry, header)
+    return header.length
 
 
 def _compare(entry: Entry, header: LocalHeader) -> None:

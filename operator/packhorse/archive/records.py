@@ -6,7 +6,7 @@ They are read as they are on disk (PKWARE's APPNOTE 6.3, numbers are little-endi
 import binascii
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from packhorse.archive.end import U16_MAX, U32_MAX, End, ReadAt
 from packhorse.archive.errors import ArchiveError
@@ -35,8 +35,7 @@ GUESSED_EXTRA = 64
 """Bytes of extra fields that are read along with a local header; longer ones take a second read."""
 
 
-@dataclass(frozen=True, slots=True)
-class CentralRecord:
+class CentralRecord(NamedTuple):
     """What the central directory says of an entry; ``name`` is ``raw_name`` decoded, ``host`` the system it is from."""
 
     raw_name: bytes
@@ -53,8 +52,7 @@ class CentralRecord:
     extra: dict[int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class LocalHeader:
+class LocalHeader(NamedTuple):
     """What the header before an entry's data says of it; ``length`` is that of the whole header in bytes."""
 
     raw_name: bytes
@@ -101,10 +99,11 @@ def _central_record(record: bytes) -> CentralRecord:
         raise ArchiveError("has a damaged central directory")
     name_end = CENTRAL.size + name_length
     raw_name = record[CENTRAL.size : name_end]
-    extra = _extra_fields(record[name_end : name_end + extra_length], raw_name)
-    size, compressed, offset, disk = _zip64(
-        extra, ((size, U32_MAX, 8), (compressed, U32_MAX, 8), (offset, U32_MAX, 8), (disk, U16_MAX, 4)), raw_name
-    )
+    extra = _extra_fields(record[name_end : name_end + extra_length], raw_name) if extra_length else {}
+    if EXTRA_ZIP64 in extra:
+        size, compressed, offset, disk = _zip64(
+            extra, ((size, U32_MAX, 8), (compressed, U32_MAX, 8), (offset, U32_MAX, 8), (disk, U16_MAX, 4)), raw_name
+        )
     if disk:
         raise ArchiveError("is one part of several", remedy="Make one ZIP file of it.")
     return CentralRecord(
@@ -121,6 +120,22 @@ def _central_record(record: bytes) -> CentralRecord:
         offset=offset,
         extra=extra,
     )
+
+
+def plain_header_length(data: bytes, expected: tuple[int, int, int, int, int], raw_name: bytes) -> int | None:
+    """Return the length of a local header if it is just what was expected, without extra fields; else None.
+
+    Args:
+        data: The ZIP file from where the header should begin, of any length.
+        expected: Flags, method, checksum, compressed and unpacked size.
+        raw_name: The name expected.
+    """
+    if len(data) < LOCAL.size:
+        return None
+    signature, _, flags, method, _, _, crc, compressed, size, name_length, extra_length = LOCAL.unpack_from(data)
+    length: int = LOCAL.size + name_length
+    plain = signature == LOCAL_SIGNATURE and extra_length == 0 and data[LOCAL.size : length] == raw_name
+    return length if plain and (flags, method, crc, compressed, size) == expected else None
 
 
 def read_local_header(read_at: ReadAt, offset: int, name_length: int) -> LocalHeader | None:

@@ -6,7 +6,7 @@ from enum import Enum
 from packhorse.archive.entries import Kind
 from packhorse.archive.errors import ArchiveError, shown
 from packhorse.archive.limits import Limits
-from packhorse.archive.names import DRIVE, fold, split_name
+from packhorse.archive.names import DRIVE, fold, is_plain, split_name
 
 MAX_LINKS = 40
 """Symbolic links that Linux follows in one path."""
@@ -31,6 +31,7 @@ class Tree:
     _nodes: dict[str, tuple[str, _Node]] = field(default_factory=dict)
     _targets: dict[str, str] = field(default_factory=dict)
     _resolved: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _folder: str | None = None  # That the last entry is in: its neighbours need not check it again.
 
     @property
     def folders(self) -> list[str]:
@@ -43,12 +44,15 @@ class Tree:
         Raises:
             ArchiveError: Its name is not one for a package, it clashes with another one, or there are too many.
         """
-        parts = split_name(name, self.limits)
+        folder, _, last = name.rpartition("/")
+        neighbour = folder == self._folder and is_plain(name, last, self.limits)
+        parts = [] if neighbour else split_name(name, self.limits)
         key = fold(name)
         there = self._nodes.get(key)
         if there is not None and (there[0] != name or kind is not Kind.FOLDER or there[1] is not _Node.IMPLIED_FOLDER):
             raise _clash(name, there)
         self._nodes[key] = (name, NODES[kind])
+        # A folder that the last entry is in is there, as one, with all that it is in.
         for count in range(len(parts) - 1, 0, -1):
             parent = "/".join(parts[:count])
             parent_key = fold(parent)
@@ -59,6 +63,7 @@ class Tree:
             if there[0] != parent or there[1] in (_Node.FILE, _Node.LINK):
                 raise _clash(name, there)
             break
+        self._folder = folder
         if len(self._nodes) > self.limits.files:
             raise ArchiveError(
                 f"holds more than {self.limits.files} files and folders",
