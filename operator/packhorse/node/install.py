@@ -44,6 +44,7 @@ LEAVE_PATIENCE = 45.0
 """Seconds for which leave to fetch is asked for again where it is refused for now, before that is told."""
 
 WORK_FOLDER = ".install"
+NOTHING = Room(0, 0)
 LOCK_POLL = 0.05
 """Seconds between two tries of a lock: a blocking one would know no deadline."""
 
@@ -231,9 +232,13 @@ class _Space:
         self._in_use = in_use
         self._evicted = evicted
 
-    def ensure(self, need: Room) -> None:
-        """See to it that so much is free. Raises OSError if it cannot be."""
-        self._installation.need = need
+    def ensure(self, need: Room, held: Room = NOTHING) -> None:
+        """See to it that so much is free, besides what the installation holds already. Raises OSError if it cannot be.
+
+        What is told counts both, since all of it is free again when the installation has failed; and it is the same
+        however much had landed by then.
+        """
+        self._installation.need = need + held
         free = eviction.free_room(self._installation.work)
         if free.covers(need):
             return
@@ -247,7 +252,7 @@ class _Space:
                     durability.sync_volume(self._installation.work)
                 if self._free().covers(need):
                     return
-        raise _NoRoomError(_shortage(need, self._free(), self._unused()))
+        raise _NoRoomError(_shortage(need + held, self._free() + held, self._unused()))
 
     def make_some(self) -> bool:
         """Remove what was used least recently, and tell whether there was anything."""
@@ -386,7 +391,9 @@ def _unpack(installation: _Installation, transfer: Transfer, files: Path, limits
     """
 
     def ensure_room(summary: Summary) -> None:
-        space.ensure(_room(files.parent, summary.files, summary.unpacked_size + transfer.missing))
+        missing = transfer.missing
+        held = Room(installation.package.size - missing, 0)
+        space.ensure(_room(files.parent, summary.files, summary.unpacked_size + missing), held)
 
     try:
         with installation.failures(UNZIP_FAILED):

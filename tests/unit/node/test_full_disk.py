@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
@@ -29,7 +30,9 @@ from packhorse.protocol import (
     TaskEnded,
     TaskRecorded,
 )
-from tests.unit.node.machine import DEPLOYED, Machine, machine_of, run, until
+from tests.unit.archive.zips import Item, build
+from tests.unit.node.blobs import BlobServer
+from tests.unit.node.machine import DEPLOYED, Machine, machine_of, run, until, wait_for
 from tests.unit.node.supervised import Supervisor
 from tests.unit.objects import digest
 
@@ -216,7 +219,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     path.mkdir()
     if os.geteuid() != 0 or mount is None:
         pytest.skip("only root can mount a file system")
-    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], check=False, capture_output=True)
+    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=16m", "tmpfs", path], check=False, capture_output=True)
     if made.returncode != 0:
         pytest.skip(f"no file system can be mounted here: {made.stderr.decode().strip()}")
     yield path
@@ -264,5 +267,50 @@ async def test_a_disk_that_is_really_full(
             await machine.service.send(TaskRecorded("two", 1))
             await machine.service.send(run("exit 3", uid="two", name="two", attempt=2))
             assert (await machine.ended()).exit_code == 3
+    finally:
+        supervisor.close()
+
+
+async def test_room_is_made_for_packages_once_no_task_uses_others(
+    small: Path, busybox: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There is room for one of the two. While a task uses it the node is full; when that has ended the other fits."""
+    monkeypatch.setattr(health, "INTERVAL", 0.005)
+    layout = Layout(small)
+    layout.prepare(busybox)
+    supervisor = Supervisor(layout)
+    contents = {version: build(Item(name="data", data=os.urandom(5 << 20))) for version in ("1", "2")}
+    one, two = (
+        Package("tool", version, hashlib.sha256(content).hexdigest(), len(content))
+        for version, content in contents.items()
+    )
+    try:
+        supervisor.start()
+        with BlobServer(contents["1"]) as first, BlobServer(contents["2"]) as second:
+            async with machine_of(layout, supervisor) as machine:
+                machine.service.downloads = {"1": first.download(), "2": second.download()}
+                await machine.hello()
+                await machine.service.send(run(wait_for(tmp_path / "go"), packages=(one,)))
+                await machine.started()
+                await machine.service.send(run("exit 0", uid="two", name="two", packages=(two,)))
+                assert (await machine.next(NodeProblem)).problem is not None
+                assert (await machine.ended()).lost
+                await machine.service.send(TaskRecorded("two", 1))
+                (tmp_path / "go").touch()
+                assert (await machine.ended()).exit_code == 0
+                assert (layout.root / one.directory).exists()
+                await machine.service.send(TaskRecorded("uid", 1))
+                removed = await machine.next(PackagesRemoved)
+                assert removed.references == ("tool:1",)
+                assert removed.freed >= 5 << 20
+                assert (await machine.next(NodeProblem)).problem is None
+                await machine.service.send(run("exit 0", uid="two", name="two", attempt=2, packages=(two,)))
+                await machine.started()
+                assert (await machine.ended()).exit_code == 0
+                await machine.service.send(TaskRecorded("two", 2))
+                await machine.service.send(run("exit 0", attempt=2, packages=(one,)))
+                assert (await machine.next(PackagesRemoved)).references == ("tool:2",)
+                await machine.started()
+                assert (await machine.ended()).exit_code == 0
     finally:
         supervisor.close()

@@ -291,7 +291,7 @@ def is_disk_full(error: DiskFullError) -> bool:
     ("free", "cause"),
     [
         ((10, 100), "bytes are needed, 40960 are free"),
-        ((60, 100), "bytes are needed, 245760 are free"),
+        ((60, 100), "bytes are needed, [0-9]+ are free"),  # those that have landed count as free
         ((1000, 1), "the file system can take 1 more"),
     ],
     ids=["no room for the ZIP file", "no room for the files", "no room for so many files"],
