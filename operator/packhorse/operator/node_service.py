@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
+from packhorse.archive import Limits
 from packhorse.cluster.cache import Key
 from packhorse.cluster.client import POD, TOKEN_REVIEW, ApiError, ApiUnavailableError, Client
 from packhorse.domain import azure
@@ -34,6 +35,7 @@ from packhorse.protocol import (
     DOWNLOADS_PATH,
     PACKAGES_PATH,
     Download,
+    DownloadLimits,
     FromNode,
     Hello,
     NodeProblem,
@@ -93,6 +95,7 @@ class NodeService:
         caches: What there is.
         dispatcher: Who gives tasks to nodes.
         storage: Where packages lie.
+        limits: How much a package may hold.
         packages_removed: To be called where a node removed packages to make room.
         package_changed: To be called where a package's blob is found to be another one than was activated.
     """
@@ -104,10 +107,12 @@ class NodeService:
         dispatcher: Dispatcher,
         *,
         storage: LinkedStorage,
+        limits: Limits,
         package_changed: Callable[[Key], None],
         packages_removed: Callable[[Key, PackagesRemoved], Awaitable[None]],
     ) -> None:
         self._packages_removed = packages_removed
+        self._limits = DownloadLimits(limits.files, limits.file_size, limits.total_size, limits.ratio)
         self._package_changed = package_changed
         self._client = client
         self._caches = caches
@@ -195,7 +200,7 @@ class NodeService:
             raise _refused(503, "NoLinkedStorageAccount", str(error)) from error
         except UnavailableError as error:
             raise _refused(503, error.reason, str(error)) from error
-        return Download(url, etag, seen.size)
+        return Download(url, etag, seen.size, self._limits)
 
     async def _connect(self, caller: Caller, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LONGEST_MESSAGE)

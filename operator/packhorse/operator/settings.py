@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from kubernetes.utils.quantity import parse_quantity
 
+from packhorse.archive.limits import Limits, directory_size
+
+PACKAGE_LIMITS = Limits()
+
 
 class SettingsError(ValueError):
     """The environment lacks something or makes no sense; the message names the variable."""
@@ -28,6 +32,7 @@ class Settings:
         storage_container: The account's container for packages.
         packages_per_application: Quota; 0 is none.
         package_size: Quota for a ZIP file, in bytes; 0 is none.
+        limits: How much a package may hold unpacked, wherever it is judged.
         embedded_storage: ``host:port`` of the embedded Azurite; empty where there is none.
         node_network_policy: Whether each pool's nodes get a NetworkPolicy.
         log_level: DEBUG, INFO, WARNING or ERROR.
@@ -46,6 +51,7 @@ class Settings:
     namespace_storage: bool = False
     packages_per_application: int = 40
     package_size: int = 195 << 30
+    limits: Limits = PACKAGE_LIMITS
     storage_container: str = "packhorse"
     embedded_storage: str = ""
     node_network_policy: bool = True
@@ -74,6 +80,15 @@ class Settings:
                 raise SettingsError(f"PACKHORSE_{name}={text} is below zero; 0 means no limit")
             return value
 
+        def limit(name: str, default: int) -> int:
+            # Here 0 cannot mean none: what bounds the work on a stranger's file has to be a number.
+            value = quantity(f"PACKAGE_{name}", default)
+            if value == 0:
+                raise SettingsError(
+                    f"PACKHORSE_PACKAGE_{name}=0 would allow no package; set a high number for no limit"
+                )
+            return value
+
         namespaces = given.get("PACKHORSE_WATCH_NAMESPACES", "").split(",")
         return cls(
             namespace=required("NAMESPACE"),
@@ -87,6 +102,13 @@ class Settings:
             namespace_storage=given.get("PACKHORSE_NAMESPACE_STORAGE", "").lower() == "true",
             packages_per_application=quantity("PACKAGES_PER_APPLICATION", cls.packages_per_application),
             package_size=quantity("PACKAGE_SIZE", cls.package_size),
+            limits=Limits(
+                files=(files := limit("FILES", cls.limits.files)),
+                file_size=limit("FILE_SIZE", cls.limits.file_size),
+                total_size=limit("UNPACKED_SIZE", cls.limits.total_size),
+                ratio=limit("RATIO", cls.limits.ratio),
+                directory_size=directory_size(files),
+            ),
             storage_container=given.get("PACKHORSE_STORAGE_CONTAINER") or cls.storage_container,
             embedded_storage=given.get("PACKHORSE_EMBEDDED_STORAGE", ""),
             node_network_policy=given.get("PACKHORSE_NODE_NETWORK_POLICY", "").lower() != "false",

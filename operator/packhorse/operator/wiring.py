@@ -3,7 +3,6 @@
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from packhorse.archive import Limits
 from packhorse.cluster.cache import Key
 from packhorse.cluster.client import Client
 from packhorse.cluster.events import EventRecorder
@@ -49,7 +48,7 @@ class Parts:
         self._caches = caches
         self._dispatcher = Dispatcher(client, caches, Sessions(), self._pool_changed)
         applications = ApplicationController(client, caches, events)
-        limits = Limits()
+        limits = settings.limits
         self._grants = grants = Grants(
             client,
             storage,
@@ -72,6 +71,7 @@ class Parts:
             client,
             caches,
             self._dispatcher,
+            limits=limits,
             storage=storage,
             package_changed=self._package_changed,
             packages_removed=self._packages_removed,

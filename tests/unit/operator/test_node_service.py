@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from packhorse.archive import Limits
 from packhorse.cluster.cache import Key
 from packhorse.cluster.client import POD, STATEFUL_SET, ApiUnavailableError
 from packhorse.domain.packages import NotLinked, Unavailable
@@ -98,6 +99,7 @@ class Cluster:
             self.api,
             self.operator.caches,
             self.operator.dispatcher,
+            limits=Limits(files=77),
             storage=cast("LinkedStorage", self.storage),
             package_changed=self.changed.append,
             packages_removed=self._packages_removed,
@@ -288,6 +290,8 @@ async def test_leave_to_fetch_a_package_of_its_pool(cluster: Cluster) -> None:
     assert found.url.startswith("https://account.example/packhorse/team/blender.2.7.zip?")
     assert "sp=r&" in found.url + "&"
     assert (found.etag, found.size) == ("0x1", 100)
+    assert found.limits is not None
+    assert found.limits.files == 77
 
 
 @pytest.mark.parametrize(

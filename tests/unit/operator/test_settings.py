@@ -2,6 +2,7 @@
 
 import pytest
 
+from packhorse.archive import Limits
 from packhorse.operator.settings import Settings, SettingsError
 
 LEAST = {"PACKHORSE_NAMESPACE": "system", "PACKHORSE_IMAGE": "packhorse:1", "PACKHORSE_NODE_SERVICE": "svc:8443"}
@@ -21,6 +22,7 @@ def test_the_least() -> None:
         namespace_storage=False,
         packages_per_application=40,
         package_size=195 << 30,
+        limits=Limits(),
         embedded_storage="",
         node_network_policy=True,
         log_level="INFO",
@@ -38,6 +40,10 @@ def test_everything() -> None:
         "NAMESPACE_STORAGE": "true",
         "PACKAGES_PER_APPLICATION": "0",
         "PACKAGE_SIZE": "5Gi",
+        "PACKAGE_FILES": "1000000",
+        "PACKAGE_FILE_SIZE": "1Gi",
+        "PACKAGE_UNPACKED_SIZE": "2Gi",
+        "PACKAGE_RATIO": "1032",
         "EMBEDDED_STORAGE": "azurite.system.svc:10000",
         "NODE_NETWORK_POLICY": "false",
         "LOG_LEVEL": "debug",
@@ -56,6 +62,7 @@ def test_everything() -> None:
         namespace_storage=True,
         packages_per_application=0,
         package_size=5 << 30,
+        limits=Limits(files=1_000_000, file_size=1 << 30, total_size=2 << 30, ratio=1032, directory_size=256_000_000),
         embedded_storage="azurite.system.svc:10000",
         node_network_policy=False,
         log_level="DEBUG",
@@ -85,3 +92,9 @@ def test_from_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in LEAST.items():
         monkeypatch.setenv(name, value)
     assert Settings.from_environment().image == "packhorse:1"
+
+
+@pytest.mark.parametrize("name", ["FILES", "FILE_SIZE", "UNPACKED_SIZE", "RATIO"])
+def test_limits_of_packages_are_numbers(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"PACKHORSE_PACKAGE_{name}=0 would allow no package"):
+        Settings.from_environment(LEAST | {f"PACKHORSE_PACKAGE_{name}": "0"})
