@@ -140,9 +140,9 @@ def install(
             while not eviction.mark_used(root, package):
                 try:
                     _install(installation, space, leave)
-                except DiskFullError:
+                except DiskFullError as error:
                     # Others filled the disk meanwhile, or it has a quota. Each time something goes, so there is an end.
-                    if not space.make_some():
+                    if isinstance(error.__cause__, _NoRoomError) or not space.make_some():
                         raise
     return installation.target
 

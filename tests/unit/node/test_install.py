@@ -12,16 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from packhorse.archive import Limits
-from packhorse.domain.azure import INVALID_FOR_TASK
+from packhorse.archive import Limits, Summary
+from packhorse.domain.azure import INVALID_FOR_POOL, INVALID_FOR_TASK
 from packhorse.node import download, durability
 from packhorse.node import install as module
-from packhorse.node.download import BlobNotFoundError
+from packhorse.node.download import BlobNotFoundError, DownloadError
 from packhorse.node.install import DiskFullError, InstallError, install, sweep
-from packhorse.protocol import Detail, Download, Package
-from tests.unit.archive.zips import REGULAR, Item, build
+from packhorse.protocol import Detail, Download, DownloadLimits, Package
+from tests.unit.archive.zips import REGULAR, STORED, Item, build
 from tests.unit.node.blobs import BlobServer, Fault
 
 FILES = {"bin/tool": b"#!/bin/sh\nexit 0\n", "share/noise": os.urandom(200_000), "share/text": b"text " * 20_000}
@@ -45,16 +46,20 @@ def package_of(server: BlobServer, application_id: str = "Blender", version: str
 
 
 def install_from(
-    server: BlobServer, root: Path, *, seconds: float = 60, limits: Limits | None = None, message: str | None = None
+    server: BlobServer,
+    root: Path,
+    *,
+    seconds: float = 60,
+    limits: Limits | None = None,
+    message: str = INVALID_FOR_POOL,
 ) -> Path:
-    options = {} if message is None else {"message": message}
     target = install(
         package_of(server),
         root,
         lambda _: server.download(),
         limits=limits or Limits(),
         deadline=time.monotonic() + seconds,
-        **options,
+        message=message,
     )
     durability.wait_until_settled()
     return target
@@ -343,3 +348,93 @@ def test_a_broken_disk_is_no_full_one(server: BlobServer, tmp_path: Path, monkey
     with pytest.raises(InstallError, match=r"the node's disk: .*Input/output error") as caught:
         install_from(server, tmp_path)
     assert not isinstance(caught.value, DiskFullError)
+
+
+class BusyError(DownloadError):
+    """A refusal that may pass."""
+
+    code = "StorageUnreachable"
+    busy = True
+
+
+def test_leave_that_is_refused_for_now_is_asked_for_again(server: BlobServer, tmp_path: Path) -> None:
+    answers: list[Exception] = [BusyError("away"), BusyError("still away")]
+
+    def request(_: Package) -> Download:
+        if answers:
+            raise answers.pop(0)
+        return server.download()
+
+    deadline = time.monotonic() + 60
+    assert install(package_of(server), tmp_path, request, limits=Limits(), deadline=deadline).is_dir()
+    assert answers == []
+
+
+@pytest.mark.parametrize(("deadline", "patience"), [(60.0, 0.01), (0.01, 60.0)], ids=["patience", "deadline"])
+def test_leave_that_is_never_given(server: BlobServer, tmp_path: Path, deadline: float, patience: float) -> None:
+    """What was said last is told, as soon as the time is over."""
+    asked: list[int] = []
+
+    def request(_: Package) -> Download:
+        asked.append(len(asked) + 1)
+        raise BusyError(f"away, answer {asked[-1]}")
+
+    limit = time.monotonic() + deadline
+    with pytest.raises(InstallError) as caught:
+        install(package_of(server), tmp_path, request, limits=Limits(), deadline=limit, patience=patience)
+    assert details(caught.value)["Cause"] == f"StorageUnreachable: away, answer {asked[-1]}"
+    assert len(asked) > 1
+    assert nothing_is_left(tmp_path)
+
+
+def test_a_final_refusal_is_told_at_once(server: BlobServer, tmp_path: Path) -> None:
+    asked: list[Package] = []
+
+    def request(package: Package) -> Download:
+        asked.append(package)
+        raise BlobNotFoundError("gone")
+
+    with pytest.raises(InstallError, match="BlobNotFound: gone"):
+        install(package_of(server), tmp_path, request, limits=Limits(), deadline=time.monotonic() + 60)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (DownloadLimits(1, 1 << 30, 1 << 30, 500), "the limit is 1"),
+        (DownloadLimits(10, 100, 1 << 30, 500), "the limit is 100"),
+        (DownloadLimits(10, 1 << 30, 100, 500), "more than 100 bytes unpacked, the limit"),
+        (DownloadLimits(10, 1 << 30, 1 << 30, 1), "more than 1 times its size, the limit"),
+    ],
+)
+def test_the_limits_of_the_leave_hold(server: BlobServer, tmp_path: Path, limits: DownloadLimits, reason: str) -> None:
+    leave = msgspec.structs.replace(server.download(), limits=limits)
+    with pytest.raises(InstallError, match=reason):
+        install(package_of(server), tmp_path, lambda _: leave, limits=Limits(), deadline=time.monotonic() + 60)
+    leave = msgspec.structs.replace(leave, limits=DownloadLimits(100, 1 << 30, 1 << 30, 500))
+    strict = Limits(files=1)
+    assert install(
+        package_of(server), tmp_path, lambda _: leave, limits=strict, deadline=time.monotonic() + 60
+    ).is_dir()
+
+
+def test_nothing_of_another_content_is_published_though_it_can_be_unpacked(
+    server: BlobServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is unpacked while it comes; only then its digest turns out to be another one."""
+    server.content = build(Item(name="data", data=b"one content", method=STORED))
+    package = package_of(server)
+    server.content = build(Item(name="data", data=b"two content", method=STORED))
+    unpacked: list[Summary] = []
+    real: Callable[..., Summary] = getattr(module, "unpack")  # noqa: B009  # It is imported there.
+
+    def unpack(*arguments: object, **options: object) -> Summary:
+        unpacked.append(real(*arguments, **options))
+        return unpacked[-1]
+
+    monkeypatch.setattr(module, "unpack", unpack)
+    with pytest.raises(InstallError, match="Sha256Mismatch"):
+        install(package, tmp_path, lambda _: server.download(), limits=Limits(), deadline=time.monotonic() + 60)
+    assert unpacked == [Summary(1, 11)]
+    assert nothing_is_left(tmp_path)
