@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.fixture
-def environment(installed: Cluster, tmp_path: Path) -> dict[str, str]:
+def environment(installed: Cluster, tmp_path: Path) -> Iterator[dict[str, str]]:
     """A shell with kubectl and packhorse, in a namespace of its own, the current one of its kubeconfig."""
     namespace: Namespace = make_namespace(installed)
     commands = tmp_path / "bin"
@@ -38,7 +39,8 @@ def environment(installed: Cluster, tmp_path: Path) -> dict[str, str]:
     }
     line = f"kubectl config set-context --current --namespace={namespace.name} >/dev/null"
     assert follow(Command(line, ""), tmp_path, found, PATIENCE) == ""
-    return found
+    yield found
+    installed.run_kubectl("delete", "namespace", namespace.name, "--wait=false")
 
 
 @pytest.mark.cluster
