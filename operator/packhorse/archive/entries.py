@@ -60,7 +60,7 @@ class Entry:
 
     Attributes:
         name: Path inside the package, no slash at its end; not yet judged.
-        raw_name: The same as it is in the file.
+        other_name: The same as it is in the file, where that is not just the name; a folder's has a slash at its end.
         kind: What it becomes.
         executable: Whether somebody may execute it; None if the ZIP file does not tell.
         modified: Seconds since 1970, None if unknown. Without a time zone in the ZIP file, UTC is taken.
@@ -74,7 +74,7 @@ class Entry:
     """
 
     name: str
-    raw_name: bytes
+    other_name: bytes | None
     kind: Kind
     executable: bool | None
     modified: int | None
@@ -87,10 +87,9 @@ class Entry:
     data_offset: int = -1
 
     @property
-    def plain_name(self) -> bool:
-        """Whether its name is ASCII and means what it says: no extra field tells another one."""
-        name = self.raw_name
-        return name.isascii() and name.decode("ascii").removesuffix("/") == self.name
+    def raw_name(self) -> bytes:
+        """Its name as it is in the file."""
+        return self.name.encode("ascii") if self.other_name is None else self.other_name
 
 
 def read_entries(read_at: ReadAt, end: End) -> Iterator[Entry]:
@@ -111,17 +110,20 @@ def _entry(record: CentralRecord) -> Entry:
     _check_method(record)
     if kind is Kind.FOLDER and record.size:
         raise ArchiveError("is a folder with data of its own", entry=record.name)
+    # A name of ASCII that is used as it is.
+    plain = kind is not Kind.FOLDER and record.raw_name.isascii() and record.raw_name == record.name.encode()
     permissions = stat.S_IMODE(record.attributes >> 16) if record.host in HOSTS_WITH_MODES else 0
     return Entry(
         name=record.name.removesuffix("/"),
-        raw_name=record.raw_name,
+        # There may be very many entries: what can be told again is not kept.
+        other_name=None if plain else record.raw_name,
         kind=kind,
         executable=bool(permissions & 0o111) if permissions else None,
         modified=_modified(record),
         flags=record.flags,
         method=record.method,
         crc=record.crc,
-        compressed=record.compressed,
+        compressed=record.size if record.compressed == record.size else record.compressed,
         size=record.size,
         offset=record.offset,
     )
@@ -230,10 +232,11 @@ def _overlap(entry: Entry, number: int, entries: list[Entry]) -> None:
 def _header_length(read_at: ReadAt, entry: Entry) -> int:
     """Compare an entry with the header before its data, and return its length. Raises ArchiveError."""
     # Most are plain, and there may be very many.
-    if not entry.flags & records.FLAG_DESCRIPTOR and entry.plain_name:
-        data = read_at(entry.offset, records.LOCAL.size + len(entry.raw_name))
+    if not entry.flags & records.FLAG_DESCRIPTOR and entry.other_name is None:
+        raw_name = entry.raw_name
+        data = read_at(entry.offset, records.LOCAL.size + len(raw_name))
         expected = (entry.flags, entry.method, entry.crc, entry.compressed, entry.size)
-        length = records.plain_header_length(data, expected, entry.raw_name)
+        length = records.plain_header_length(data, expected, raw_name)
         if length is not None:
             return length
     header = records.read_local_header(read_at, entry.offset, len(entry.raw_name))

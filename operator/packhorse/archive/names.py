@@ -79,5 +79,7 @@ def _check_lengths(name: str, parts: list[str], limits: Limits) -> None:
 def fold(path: str) -> str:
     """Return what two paths have in common if some file system takes them for one: letter case and composition."""
     if path.isascii():
-        return path.lower()
+        folded = path.lower()
+        # Most are in lower case: then one string does for both.
+        return path if folded == path else folded
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())

@@ -27,8 +27,8 @@ class Tree:
     """All paths of a package. Each name is added once, then each link's target."""
 
     limits: Limits
-    # By folded path: the path as it is, and what is there.
-    _nodes: dict[str, tuple[str, _Node]] = field(default_factory=dict)
+    # By folded path: what is there; with the path as it is where that is another one. There may be very many.
+    _nodes: dict[str, _Node | tuple[str, _Node]] = field(default_factory=dict)
     _targets: dict[str, str] = field(default_factory=dict)
     _resolved: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _folder: str | None = None  # That the last entry is in: its neighbours need not check it again.
@@ -36,7 +36,8 @@ class Tree:
     @property
     def folders(self) -> list[str]:
         """Paths of all folders, each after the one that it is in."""
-        return sorted(path for path, node in self._nodes.values() if node in (_Node.FOLDER, _Node.IMPLIED_FOLDER))
+        nodes = (_spelled(key, node) for key, node in self._nodes.items())
+        return sorted(path for path, node in nodes if node in (_Node.FOLDER, _Node.IMPLIED_FOLDER))
 
     def add(self, name: str, kind: Kind) -> None:
         """Add an entry.
@@ -48,17 +49,17 @@ class Tree:
         neighbour = folder == self._folder and is_plain(name, last, self.limits)
         parts = [] if neighbour else split_name(name, self.limits)
         key = fold(name)
-        there = self._nodes.get(key)
+        there = self._there(key)
         if there is not None and (there[0] != name or kind is not Kind.FOLDER or there[1] is not _Node.IMPLIED_FOLDER):
             raise _clash(name, there)
-        self._nodes[key] = (name, NODES[kind])
+        self._put(key, name, NODES[kind])
         # A folder that the last entry is in is there, as one, with all that it is in.
         for count in range(len(parts) - 1, 0, -1):
             parent = "/".join(parts[:count])
             parent_key = fold(parent)
-            there = self._nodes.get(parent_key)
+            there = self._there(parent_key)
             if there is None:
-                self._nodes[parent_key] = (parent, _Node.IMPLIED_FOLDER)
+                self._put(parent_key, parent, _Node.IMPLIED_FOLDER)
                 continue
             if there[0] != parent or there[1] in (_Node.FILE, _Node.LINK):
                 raise _clash(name, there)
@@ -69,6 +70,13 @@ class Tree:
                 f"holds more than {self.limits.files} files and folders",
                 remedy="Pack fewer, or have the limit raised.",
             )
+
+    def _there(self, key: str) -> tuple[str, _Node] | None:
+        node = self._nodes.get(key)
+        return None if node is None else _spelled(key, node)
+
+    def _put(self, key: str, path: str, node: _Node) -> None:
+        self._nodes[key] = node if key == path else (path, node)
 
     def add_target(self, name: str, target: str) -> None:
         """Tell where a link that was added points to, as it is in the package.
@@ -120,6 +128,10 @@ class Tree:
                 path = list(self._resolve(here, depth + 1))
         self._resolved[link] = tuple(path)
         return self._resolved[link]
+
+
+def _spelled(key: str, node: _Node | tuple[str, _Node]) -> tuple[str, _Node]:
+    return (key, node) if isinstance(node, _Node) else node
 
 
 def _clash(name: str, there: tuple[str, _Node]) -> ArchiveError:
