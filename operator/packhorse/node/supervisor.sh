@@ -71,11 +71,8 @@ signal() { # KEY SIGNAL
 stop() {
     true >"$run/stopping"
     signal "" TERM
-    tries=0
-    while [ -n "$(processes "")" ] && [ "$tries" -lt 100 ]; do
-        "$bb" sleep 0.1
-        tries=$((tries + 1))
-    done
+    # As long as they take: the kubelet ends them and this after terminationGracePeriodSeconds.
+    while [ -n "$(processes "")" ]; do "$bb" sleep 0.1; done
     exit 0
 }
 trap stop TERM INT
