@@ -18,17 +18,16 @@ import logging
 import os
 import random
 import re
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from packhorse.node.link import Link, describe
 from packhorse.protocol import Download
 
 MIB = 1 << 20
@@ -232,7 +231,7 @@ class Transfer:
         self._error: BaseException | None = None
         self._ranges: list[_Range] = []
         self._waiting: list[_Range] = []
-        self._links: list[_Link] = []
+        self._links: list[Link] = []
         self._good = False  # Whether the present signature was good for anything.
         self._digest: str | None = None
         self.landed = 0.0
@@ -354,7 +353,7 @@ class Transfer:
         return landed
 
     def _work(self) -> None:
-        link = _Link(self._context_for)
+        link = Link(self._context_for)
         with self._changed:
             self._links.append(link)
         buffer = memoryview(bytearray(CHUNK))
@@ -373,7 +372,7 @@ class Transfer:
                 self._context = ssl.create_default_context()
             return self._context
 
-    def _fetch_range(self, link: "_Link", part: _Range, buffer: memoryview) -> None:
+    def _fetch_range(self, link: Link, part: _Range, buffer: memoryview) -> None:
         failures = 0
         while part.position < part.stop:
             before = part.position
@@ -387,6 +386,8 @@ class Transfer:
                 self._pause(failures, error)
 
     def _pause(self, failures: int, error: _TransientError) -> None:
+        if self._stopped.is_set():
+            raise StoppedError
         pause = max(error.pause, 0.0) + backoff(failures)
         if time.monotonic() + pause >= self._deadline:
             raise DownloadTimedOutError(f"{self.shown_url}: {error}, and the time for the download is over") from error
@@ -394,7 +395,7 @@ class Transfer:
         if self._stopped.wait(pause):
             raise StoppedError
 
-    def _request(self, link: "_Link", part: _Range, buffer: memoryview) -> None:
+    def _request(self, link: Link, part: _Range, buffer: memoryview) -> None:
         """Ask for what is missing of a range, once, and write what comes."""
         remaining = self._remaining()
         download = self._download
@@ -408,7 +409,7 @@ class Transfer:
         except ValueError as error:
             raise DownloadError(f"{self.shown_url} is not a URL that can be fetched ({type(error).__name__})") from None
         except (http.client.HTTPException, OSError) as error:
-            raise _TransientError(_describe(error, connecting=not link.connected)) from None
+            raise _TransientError(describe(error, connecting=not link.connected)) from None
         if response.status in (401, 403):
             link.close()
             self._renew_or_refuse(download, response)
@@ -466,7 +467,7 @@ class Transfer:
             try:
                 count = response.readinto(buffer[: part.stop - part.position])
             except (http.client.HTTPException, OSError) as error:
-                raise _TransientError(_describe(error)) from None
+                raise _TransientError(describe(error)) from None
             if not count:
                 raise _TransientError("the connection ended too early")
             _write_fully(self._file, buffer[:count], part.position)
@@ -487,72 +488,6 @@ def _landed(part: _Range, stop: int) -> bool:
     return part.position >= stop
 
 
-class _Link:
-    """One connection at a time, kept open from request to request.
-
-    Attributes:
-        connected: Whether there is one.
-    """
-
-    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
-        self._context = context
-        self._connection: http.client.HTTPConnection | None = None
-        self._origin = ("", "")
-        self.connected = False
-
-    def __enter__(self) -> "_Link":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def get(self, url: str, headers: dict[str, str], connect: float, read: float) -> http.client.HTTPResponse:
-        """Ask for a URL, with these time limits in seconds.
-
-        Raises:
-            ValueError: It is no URL for this.
-            HTTPException: The answer makes no sense.
-            OSError: There is no connection, or no answer.
-        """
-        address = urlsplit(url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ValueError("only http and https")
-        origin = (address.scheme, address.netloc)
-        if self._connection is None or origin != self._origin:
-            self.close()
-            if address.scheme == "https":
-                self._connection = http.client.HTTPSConnection(
-                    address.hostname, address.port, timeout=connect, context=self._context()
-                )
-            else:
-                self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=connect)
-            self._origin = origin
-        connection = self._connection
-        # The server may have ended it after its last answer.
-        self.connected = connection.sock is not None
-        if not self.connected:
-            connection.connect()
-            self.connected = True
-        connection.sock.settimeout(read)
-        connection.request("GET", f"{address.path or '/'}?{address.query}", headers=headers)
-        return connection.getresponse()
-
-    def close(self) -> None:
-        """Close it, if there is one; the next request opens another."""
-        self.connected = False
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def abort(self) -> None:
-        """Have another thread that waits for bytes wait no longer."""
-        connection = self._connection
-        if connection is not None and isinstance(connection.sock, socket.socket):
-            with suppress(OSError):
-                # Not the one of TLS, which is not for several threads.
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
-
-
 def _status(response: http.client.HTTPResponse) -> str:
     """Return the status with the storage service's own name for it, which it sends in a header."""
     return " ".join(filter(None, [str(response.status), response.headers.get("x-ms-error-code") or response.reason]))
@@ -567,19 +502,6 @@ def _retry_after(response: http.client.HTTPResponse) -> float:
         return email.utils.parsedate_to_datetime(value).timestamp() - time.time()
     except ValueError:
         return 0.0
-
-
-def _describe(error: Exception, *, connecting: bool = False) -> str:
-    """Say what happened to a connection, in words that hold no signature."""
-    if isinstance(error, socket.gaierror):
-        return "the storage account's host name cannot be resolved"
-    if isinstance(error, ssl.SSLError):
-        return "the storage account's certificate is not trusted, or TLS failed"
-    if connecting and not isinstance(error, TimeoutError):
-        return "no connection to the storage account"
-    if isinstance(error, TimeoutError):
-        return "the storage account does not answer in time"
-    return f"the connection broke off ({type(error).__name__})"
 
 
 def _write_fully(file: int, data: memoryview, offset: int) -> None:

@@ -10,7 +10,6 @@ fetched once however many ask for it, and what lies there without a holder is a 
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import itertools
 import logging
 import os
@@ -27,6 +26,7 @@ from packhorse.domain import azure
 from packhorse.node import durability, eviction
 from packhorse.node.download import BlobChangedError, DownloadError, StoppedError, Transfer, backoff, fetching
 from packhorse.node.eviction import Content, Eviction, InUse, Room
+from packhorse.node.locking import LockTimeoutError, locked
 from packhorse.protocol import Detail, Download, Package, Problem
 
 # Batch's own words, which its users know and search for.
@@ -45,8 +45,6 @@ LEAVE_PATIENCE = 45.0
 
 WORK_FOLDER = ".install"
 NOTHING = Room(0, 0)
-LOCK_POLL = 0.05
-"""Seconds between two tries of a lock: a blocking one would know no deadline."""
 
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 APPLICATION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -81,10 +79,6 @@ class _NoRoomError(OSError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(errno.ENOSPC, reason)
-
-
-class _LockTimeoutError(Exception):
-    """Somebody else holds the lock."""
 
 
 def _forget(_: Eviction) -> None:
@@ -134,7 +128,7 @@ def install(
         if eviction.mark_used(root, package):
             return installation.target
         installation.work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(installation.work / f"{installation.key}.lock", deadline):
+        with locked(installation.work / f"{installation.key}.lock", deadline):
             space = _Space(installation, in_use, evicted)
             leave = _Leave(package, request, limits, deadline, patience)
             while not eviction.mark_used(root, package):
@@ -161,7 +155,7 @@ def sweep(root: Path) -> None:
     eviction.sweep(work)
     keys = {path.name.removesuffix(".lock").removesuffix(durability.SUFFIX) for path in work.iterdir()}
     for key in sorted(keys):
-        with contextlib.suppress(_LockTimeoutError), _locked(work / f"{key}.lock", deadline=0.0):
+        with contextlib.suppress(LockTimeoutError), locked(work / f"{key}.lock", deadline=0.0):
             if (work / key).exists():
                 logger.info("Removing what is left of an interrupted installation, %s", key)
                 shutil.rmtree(work / key)
@@ -216,7 +210,7 @@ class _Installation:
             yield
         except DownloadError as error:
             raise self.error(failed, f"{error.code}: {error.reason}") from error
-        except (ArchiveError, _LockTimeoutError) as error:
+        except (ArchiveError, LockTimeoutError) as error:
             raise self.error(failed, str(error)) from error
         except OSError as error:
             if error.errno in DISK_FULL_ERRORS:
@@ -424,37 +418,3 @@ def _publish(files: Path, target: Path, root: Path) -> None:
         if stat.S_IMODE(path.stat().st_mode) != 0o755:
             path.chmod(0o755)
     files.rename(target)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, deadline: float) -> Iterator[None]:
-    """Hold a lock on a file of this name, which goes when it is let go; tried once at least.
-
-    Raises:
-        _LockTimeoutError: Somebody else still has it at the deadline.
-    """
-    while (file := _try_lock(path)) is None:
-        if time.monotonic() + LOCK_POLL > deadline:
-            raise _LockTimeoutError("another installation of the same package has not ended in time")
-        time.sleep(LOCK_POLL)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(file)
-
-
-def _try_lock(path: Path) -> int | None:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The holder before may have removed the file after we opened it: then others lock another one.
-        if os.fstat(file).st_ino == path.stat().st_ino:
-            return file
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        os.close(file)
-        raise
-    os.close(file)
-    return None
