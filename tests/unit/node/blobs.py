@@ -24,12 +24,14 @@ class Fault:
         headers: Sent as well; they replace those of a good answer.
         keep: Bytes of the range that are sent before the connection breaks off.
         silent: Nothing is sent until the server ends.
+        trickle: The range is sent byte by byte, each in time and all of them never.
     """
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     keep: int | None = None
     silent: bool = False
+    trickle: bool = False
 
 
 @dataclass
@@ -112,7 +114,12 @@ def _handler(blob: BlobServer) -> type[BaseHTTPRequestHandler]:
             if fault.keep is not None:
                 body = body[: fault.keep]
                 self.close_connection = True
-            self.wfile.write(body)
+            for byte in body if fault.trickle else b"":
+                self.wfile.write(bytes([byte]))
+                if blob.ended.wait(0.01):
+                    return
+            if not fault.trickle:
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Say nothing: pytest shows what failed."""

@@ -4,6 +4,7 @@ import email.utils
 import hashlib
 import logging
 import random
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from packhorse.node.download import (
     DigestMismatchError,
     DownloadError,
     DownloadTimedOutError,
+    StoppedError,
     fetch,
+    fetching,
 )
 from packhorse.protocol import Download
 from tests.unit.node.blobs import ETAG, BlobServer, Fault, Request
@@ -247,3 +250,58 @@ def test_an_existing_file_is_left_alone(server: BlobServer, tmp_path: Path) -> N
     with pytest.raises(FileExistsError):
         fetch_all(server, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_deadline_holds_for_a_server_that_sends_a_byte_now_and_then(server: BlobServer, tmp_path: Path) -> None:
+    server.decide = lambda request: Fault(trickle=True)
+    with pytest.raises(DownloadTimedOutError, match="time for the download is over"):
+        fetch_all(server, tmp_path / "file", seconds=0.2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_is_there_before_the_rest(server: BlobServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a ZIP file's directory in hand, unpacking begins with what lands next."""
+    monkeypatch.setattr(module, "TAIL", 10 * KIB)
+    go_on = threading.Event()
+    last = len(CONTENT) - 10 * KIB
+
+    def hold(request: Request) -> None:
+        if request.start != last:
+            assert go_on.wait(60)
+
+    server.decide = hold
+    deadline = time.monotonic() + 60
+    with fetching(server.download(), tmp_path / "file", sha256=SHA256, deadline=deadline) as transfer:
+        assert transfer.read_at(last, 100) == CONTENT[last : last + 100]
+        assert transfer.read_at(len(CONTENT) - 5, 100) == CONTENT[-5:]
+        assert transfer.missing >= last
+        go_on.set()
+        assert transfer.read_at(0, len(CONTENT)) == CONTENT
+        transfer.finish()
+        assert transfer.missing == 0
+    assert len({request.start for request in server.requests}) == len(server.requests) == 5
+
+
+def test_who_reads_what_never_lands_is_told(server: BlobServer, tmp_path: Path) -> None:
+    server.decide = lambda request: Fault(404) if request.start == 0 else Fault(silent=True)
+    deadline = time.monotonic() + 60
+    with fetching(server.download(), tmp_path / "file", sha256=SHA256, deadline=deadline) as transfer:
+        with pytest.raises(StoppedError):
+            transfer.read_at(500 * KIB, 10)
+        with pytest.raises(BlobNotFoundError):
+            transfer.finish()
+
+
+def test_what_landed_is_not_good_before_its_digest_was_compared(server: BlobServer, tmp_path: Path) -> None:
+    server.content = b"x" + CONTENT[1:]
+    deadline = time.monotonic() + 60
+    with fetching(server.download(), tmp_path / "file", sha256=SHA256, deadline=deadline) as transfer:
+        assert transfer.read_at(0, 3) == b"x" + CONTENT[1:3]
+        with pytest.raises(DigestMismatchError):
+            transfer.finish()
+
+
+def test_a_server_that_ends_connections_after_each_answer(server: BlobServer, tmp_path: Path) -> None:
+    server.decide = lambda request: Fault(headers={"Connection": "close"})
+    fetch_all(server, tmp_path / "file", range_size=20 * KIB)
+    assert (tmp_path / "file").read_bytes() == CONTENT
