@@ -122,8 +122,8 @@ def _settle(work: Path, key: str) -> None:
 def _make_mark(work: Path, key: str) -> None:
     path = _mark(work, key)
     path.write_text(BOOT_ID.read_text())
-    sync(path)
-    sync(work)
+    for changed in (path, work, work.parent):
+        sync(changed)
 
 
 def _mark(work: Path, key: str) -> Path:

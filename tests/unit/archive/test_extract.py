@@ -307,3 +307,52 @@ def test_a_damaged_package_is_refused_or_unharmed(data: st.DataObject) -> None:
         links = [file for file in files.rglob("*") if file.is_symlink()]
         contents = {str(f.relative_to(files)): f.read_bytes() for f in files.rglob("*") if f.is_file()}
         assert links or contents == {"a/b": b"hello, hello, hello", "c": b"stored"}
+
+
+def _rich() -> bytes:
+    text = b"hello, hello, hello"
+    described = Item(name="described", data=text)
+    descriptor = struct.pack("<4sLLL", b"PK\7\x08", described.true_crc(), len(described.pack()), len(text))
+    timestamp = extra(0x5455, struct.pack("<Bl", 1, 1_000_000_001))
+    return build(
+        Item(name="bin/", mode=FOLDER | 0o755),
+        Item(name="bin/tool", data=b"#!/bin/sh\n", mode=REGULAR | 0o755, extra=timestamp, local_extra=timestamp),
+        Item(name="described", data=text, descriptor=descriptor),
+        Item(name="link", data=b"bin/tool", mode=LINK | 0o777),
+        Item(name="na\u00efve", data=text, method=STORED),
+        comment=b"a comment",
+        zip64=True,
+    )
+
+
+RICH = _rich()
+CHANGES = st.lists(
+    st.tuples(st.integers(0, len(RICH) - 1), st.binary(max_size=8), st.integers(0, 8)), min_size=1, max_size=4
+)
+"""Where, what is put there, and how many bytes it replaces: so that bytes are changed, added and removed."""
+
+
+@given(CHANGES)
+@settings(deadline=None, max_examples=300)
+def test_a_package_with_any_changes_is_refused_or_safe(changes: list[tuple[int, bytes, int]]) -> None:
+    """There is no error but the one, all ways of judging agree, and nothing lies or leads outside."""
+    content = RICH
+    for position, data, replaced in changes:
+        content = content[:position] + data + content[position + replaced :]
+    with TemporaryDirectory() as directory:
+        path, files = Path(directory, "package.zip"), Path(directory, "files")
+        path.write_bytes(content)
+        try:
+            found: Summary | None = inspect(io.BytesIO(content), unpack=True)
+        except ArchiveError:
+            found = None
+        if found is None:
+            with pytest.raises(ArchiveError):
+                extract(path, files)
+            assert list(Path(directory).iterdir()) == [path]
+            return
+        assert extract(path, files) == found
+        assert sorted(Path(directory).iterdir()) == [files, path]
+        for file in files.rglob("*"):
+            assert file.resolve().is_relative_to(files.resolve())
+            assert mode(file) in (0o644, 0o755, 0o777)

@@ -80,9 +80,9 @@ def test_the_mark_is_on_the_disk_before_the_package_is_published(
 
     monkeypatch.setattr(os, "fsync", fsync)
     put(server, tmp_path)
-    mark, folder = synced
+    mark, *folders = synced
     assert mark.endswith(".unsynced")
-    assert folder == ".install"
+    assert folders == [".install", tmp_path.name]
 
 
 @pytest.mark.usefixtures("unsynced")
