@@ -395,7 +395,7 @@ class TemplateSpec(Model):
     dns_config: Native | None = None
     """Further DNS settings: nameservers, searches, options."""
     termination_grace_period_seconds: Annotated[int, Field(ge=1, le=604800)] | None = None
-    """How long a node that goes may take: its tasks get SIGTERM at once, and SIGKILL at the end. Default: 30 seconds."""
+    """How long a node that goes may take: its tasks get SIGTERM at once, SIGKILL at the end. Default: 30 seconds."""
     security_context: PodSecurityContext | None = None
     """As whom tasks run, and what the whole pod has."""
     volumes: Annotated[tuple[Volume, ...], Field(max_length=64, json_schema_extra=_BY_NAME)] = ()
