@@ -47,7 +47,7 @@ def put(server: BlobServer, root: Path) -> Path:
 
 
 def marks(root: Path) -> list[str]:
-    return [path.read_text() for path in (root / ".install").iterdir()]
+    return [path.read_text() for path in (root / ".install").glob(f"*{durability.SUFFIX}")]
 
 
 def test_a_mark_is_there_until_the_disk_has_all(
