@@ -59,7 +59,7 @@ lint: $(VENV)/.complete ## Static checks: style, format, types, who may import w
 
 .PHONY: unit
 unit: $(VENV)/.complete ## Unit tests: no cluster, no network beyond this machine
-	@echo "== unit tests"; $(PYTEST) tests/unit
+	@echo "== unit tests"; $(PYTEST) tests/unit -n auto
 
 .PHONY: e2e
 e2e: $(VENV)/.complete cluster ## End-to-end tests on the cluster
