@@ -27,6 +27,7 @@ PATIENCE = 120.0
 T = TypeVar("T")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, those of a file share what it prepares; documents need nothing of each other."""
     for item in items:
