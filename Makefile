@@ -64,7 +64,7 @@ unit: $(VENV)/.complete ## Unit tests: no cluster, no network beyond this machin
 .PHONY: e2e
 e2e: $(VENV)/.complete cluster ## End-to-end tests on the cluster
 	@echo "== end-to-end tests, side by side, since they mostly wait"
-	@$(PYTEST) tests/e2e -m 'not alone' -n 4 --dist loadgroup
+	@$(PYTEST) tests/e2e -m 'not alone' -n 4 --dist loadfile
 	@echo "== end-to-end tests that take parts of the cluster away, one by one"
 	@$(PYTEST) tests/e2e -m alone
 

@@ -27,14 +27,6 @@ PATIENCE = 120.0
 T = TypeVar("T")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those of a file share what it prepares; documents need nothing of each other."""
-    for item in items:
-        document = getattr(item, "callspec", None) if "document" in item.name else None
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {document.id if document else ''}"))
-
-
 def eventually(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
     """Look until something true is seen, and return it."""
     deadline = time.monotonic() + patience
