@@ -12,7 +12,7 @@ from packhorse.cli.parsing import parse
 from packhorse.cli.progress import meter
 from packhorse.domain.wording import some
 from packhorse.model import NodeState, NodeStatus, Pool
-from packhorse.model.node import POOL_LABEL
+from packhorse.model.node import BROKEN, POOL_LABEL
 
 _LOOK = 1.0  # seconds between two looks
 _SETTLED = 15.0  # seconds after which a state that has not changed with the pod is the new pod's as well
@@ -20,7 +20,6 @@ _FEW = 5  # pods that are looked at one by one
 _NAMED = 10  # names in a message
 
 GOOD = frozenset({NodeState.IDLE, NodeState.RUNNING, NodeState.OFFLINE})
-BAD = frozenset({NodeState.UNUSABLE, NodeState.START_TASK_FAILED})
 
 
 @dataclass
@@ -48,7 +47,7 @@ class _Awaited:
             self.since = entry.state_transition_time if entry else ""
             return False
         self.seen = self.seen or time.monotonic()
-        if entry is None or entry.state not in GOOD | BAD or "deletionTimestamp" in pod["metadata"]:
+        if entry is None or entry.state not in GOOD | BROKEN or "deletionTimestamp" in pod["metadata"]:
             return False
         if entry.state in GOOD and not _is_ready(pod):
             return False
@@ -113,7 +112,7 @@ def _look(cluster: Cluster, pool: Pool, left: dict[str, _Awaited], broken: list[
             del left[name]
         elif left[name].is_back(entry, pod) and entry:
             print(f"node/{name} {nodeview.trouble(entry)}", flush=True)
-            if entry.state in BAD:
+            if entry.state in BROKEN:
                 broken.append(name)
             del left[name]
 

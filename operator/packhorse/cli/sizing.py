@@ -12,9 +12,10 @@ from packhorse.cli.connection import connect
 from packhorse.cli.errors import INTERRUPTED, CliError, UsageError
 from packhorse.cli.options import RunningTasks, Target
 from packhorse.cli.parsing import parse
-from packhorse.cli.returning import BAD, GOOD
+from packhorse.cli.returning import GOOD
 from packhorse.domain.wording import some
 from packhorse.model import Pool
+from packhorse.model.node import BROKEN
 from packhorse.model.pool import AutoScale
 from packhorse.model.reference import DURATION_PATTERN
 
@@ -102,13 +103,13 @@ def _is_steady(pool: Pool, before: Collection[str]) -> bool:
         status.observed_generation >= pool.metadata.generation
         and status.allocation_state == "steady"
         and status.current_nodes == pool.spec.target_nodes
-        and all(node.state in GOOD | BAD for node in new)
+        and all(node.state in GOOD | BROKEN for node in new)
     )
 
 
 def _conclude(pool: Pool, before: Collection[str]) -> None:
     print(f"pool/{pool.metadata.name} steady: {output.plural(pool.status.current_nodes, 'node')}")
-    broken = [node for node in pool.status.nodes if node.name not in before and node.state in BAD]
+    broken = [node for node in pool.status.nodes if node.name not in before and node.state in BROKEN]
     if broken:
         raise CliError(
             f"{len(broken)} of the new nodes cannot run tasks: {some([node.name for node in broken], _NAMED)}."

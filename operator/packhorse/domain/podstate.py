@@ -100,18 +100,18 @@ def observe_pod(raw: Mapping[str, Any]) -> Pod:
         ready=any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status.get("conditions", ())),
         created=metadata.get("creationTimestamp", ""),
         deletion=metadata.get("deletionTimestamp", ""),
-        reboot=_option(annotations, REBOOT_ANNOTATION),
-        reimage=_option(annotations, REIMAGE_ANNOTATION),
-        disable=_option(annotations, DISABLE_ANNOTATION),
+        reboot=task_option(annotations, REBOOT_ANNOTATION),
+        reimage=task_option(annotations, REIMAGE_ANNOTATION),
+        disable=task_option(annotations, DISABLE_ANNOTATION),
         unread=tuple(
             f"{name}: {annotations[name]}"
             for name in (REBOOT_ANNOTATION, REIMAGE_ANNOTATION, DISABLE_ANNOTATION)
-            if name in annotations and _option(annotations, name) is None
+            if name in annotations and task_option(annotations, name) is None
         ),
     )
 
 
-def _option(annotations: Mapping[str, str], name: str) -> RunningTaskOption | None:
+def task_option(annotations: Mapping[str, str], name: str) -> RunningTaskOption | None:
     """What an annotation asks for; None where it is not there or means nothing."""
     value = annotations.get(name)
     return RunningTaskOption(value) if value in {option.value for option in RunningTaskOption} else None

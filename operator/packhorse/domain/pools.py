@@ -21,7 +21,7 @@ from packhorse.domain.podstate import Pod
 from packhorse.domain.references import Catalog, UnresolvedReferenceError
 from packhorse.domain.upkeep import Drain, Plan, plan, reimages
 from packhorse.model import NodeState, NodeStatus, Pool, PoolStatus
-from packhorse.model.node import POOL_LABEL
+from packhorse.model.node import BROKEN, POOL_LABEL
 from packhorse.model.pool import AutoScaleRun, NodeUpdatePolicy
 from packhorse.protocol import Problem, StartTask, VisiblePackage
 
@@ -164,7 +164,7 @@ def pool_status(
         current_nodes=len(nodes),
         idle_nodes=states[NodeState.IDLE],
         running_nodes=states[NodeState.RUNNING],
-        unusable_nodes=states[NodeState.UNUSABLE] + states[NodeState.START_TASK_FAILED],
+        unusable_nodes=sum(states[state] for state in BROKEN),
         offline_nodes=states[NodeState.OFFLINE],
         unknown_nodes=states[NodeState.UNKNOWN],
         outdated_nodes=outdated,

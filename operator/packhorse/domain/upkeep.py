@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from packhorse.domain.podstate import Pod
+from packhorse.domain.podstate import Pod, task_option
 from packhorse.model import NodeState, NodeStatus, Pool, RunningTaskOption
-from packhorse.model.node import OPTION_ANNOTATION, REBOOT_BEFORE_ANNOTATION, REIMAGE_BEFORE_ANNOTATION
+from packhorse.model.node import BROKEN, OPTION_ANNOTATION, REBOOT_BEFORE_ANNOTATION, REIMAGE_BEFORE_ANNOTATION
 from packhorse.model.pool import NodeUpdatePolicy
 
 GONE_AFTER = 5.0
@@ -105,7 +105,7 @@ def plan(
     again_up = tuple(
         pod
         for pod in there
-        if pod.uid in retry and pod not in due and not held.get(pod.name) and _failed(states[pod.name])
+        if pod.uid in retry and pod not in due and not held.get(pod.name) and states[pod.name].state in BROKEN
     )
     leaving = [pod.ordinal + 1 for pod in there if pod.ordinal >= pool.spec.target_nodes and pod not in due]
     lost, again = _lost(pods, states, held, now)
@@ -139,9 +139,7 @@ def _asked(pool: Pool, pod: Pod) -> Drain | None:
 
 
 def _pool_option(pool: Pool) -> RunningTaskOption:
-    given = pool.metadata.annotations.get(OPTION_ANNOTATION, "")
-    values = {option.value for option in RunningTaskOption}
-    return RunningTaskOption(given) if given in values else RunningTaskOption.REQUEUE
+    return task_option(pool.metadata.annotations, OPTION_ANNOTATION) or RunningTaskOption.REQUEUE
 
 
 def _older(pod: Pod, pool: Pool, annotation: str) -> bool:
@@ -164,13 +162,9 @@ def unread_annotations(pool: Pool) -> list[str]:
     given = pool.metadata.annotations
     times = [name for name in (REBOOT_BEFORE_ANNOTATION, REIMAGE_BEFORE_ANNOTATION) if given.get(name)]
     wrong = [name for name in times if _time(given[name]) is None]
-    if given.get(OPTION_ANNOTATION, RunningTaskOption.REQUEUE) not in {option.value for option in RunningTaskOption}:
+    if OPTION_ANNOTATION in given and task_option(given, OPTION_ANNOTATION) is None:
         wrong.append(OPTION_ANNOTATION)
     return [f"{name}: {given[name]}" for name in wrong]
-
-
-def _failed(node: NodeStatus) -> bool:
-    return node.state in {NodeState.UNUSABLE, NodeState.START_TASK_FAILED}
 
 
 def _rolling(
@@ -189,7 +183,7 @@ def _rolling(
     behind = [pod for pod in staying if _is_behind(states[pod.name]) and pod.name not in drains]
     if not behind:
         return [], ""
-    failed = [pod for pod in staying if _failed(states[pod.name]) and pod.uid not in retry]
+    failed = [pod for pod in staying if states[pod.name].state in BROKEN and pod.uid not in retry]
     if failed:
         error = next(iter(states[failed[0].name].errors), None)
         cause = f": {error.message}" if error else ""

@@ -51,6 +51,10 @@ class NodeState(StrEnum):
     UNKNOWN = "unknown"
 
 
+BROKEN = frozenset({NodeState.UNUSABLE, NodeState.START_TASK_FAILED})
+"""States of a node that gets no tasks since something failed on it."""
+
+
 class ErrorDetail(Model):
     """One name and value that explain an error further."""
 

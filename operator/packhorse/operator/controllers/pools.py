@@ -38,7 +38,8 @@ from packhorse.domain.pools import (
     scale,
 )
 from packhorse.domain.upkeep import Plan, Purpose, unread_annotations
-from packhorse.model import NodeState, NodeStatus, Pool, PoolStatus
+from packhorse.model import Pool, PoolStatus
+from packhorse.model.node import BROKEN
 from packhorse.operator.caches import Caches
 from packhorse.operator.dispatcher import Dispatcher
 from packhorse.operator.trial import at_fault, refusal
@@ -72,7 +73,7 @@ class PoolController:
     def retry(self, pools: Iterable[Pool]) -> None:
         """What made nodes of these pools unusable may be gone: restart those that are, as they are reconciled."""
         for pool in pools:
-            broken = {node.name for node in pool.status.nodes if _broken(node)}
+            broken = {node.name for node in pool.status.nodes if node.state in BROKEN}
             pods = self._caches.nodes_of(pool.key)
             self._retry[pool.metadata.uid] |= {pod.uid for pod in pods if pod.name in broken}
 
@@ -239,10 +240,6 @@ class PoolController:
             *policies,
             (STATEFUL_SET, stateful_set(pool, self._settings, replicas=replicas)),
         ]
-
-
-def _broken(node: NodeStatus) -> bool:
-    return node.state in {NodeState.UNUSABLE, NodeState.START_TASK_FAILED}
 
 
 def _unread(pods: Collection[Pod]) -> list[str]:
